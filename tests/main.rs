@@ -21,6 +21,7 @@ mod crashes;
 mod decisions;
 mod delivery_queues;
 mod duplicates;
+mod erasure;
 mod examples;
 mod explain;
 mod fail_closed;

@@ -5,6 +5,7 @@
 //! `deploy/rabbitmq` give its role, and no more.
 
 use std::collections::HashSet;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use fanfare_core::ids::DeliveryId;
@@ -12,6 +13,7 @@ use fanfare_testkit::amqp::{Amqp, Message};
 use fanfare_testkit::build::under_test;
 use fanfare_testkit::installation::REPORT_SERVER;
 use fanfare_testkit::pgproxy::PgProxy;
+use fanfare_testkit::postgres_client;
 use fanfare_testkit::previous::previous_version;
 use fanfare_testkit::process::{Output, Process};
 use fanfare_testkit::proxy::Proxy;
@@ -263,9 +265,25 @@ impl World {
         self.try_sql(statement).unwrap().trim().to_owned()
     }
 
+    /// Runs a statement beside the test, in a thread that ends with it, whatever it answers.
+    pub(crate) fn run_sql_beside(&self, statement: &'static str) -> JoinHandle<()> {
+        let (endpoints, name) = self.sandbox().on_servers();
+        let name = name.to_owned();
+        thread::spawn(move || drop(endpoints.sql(&name, statement)))
+    }
+
     /// The same for a statement that may fail.
     pub(crate) fn try_sql(&self, statement: &str) -> Result<String, String> {
         self.sandbox().sql(statement).map_err(|error| error.to_string())
+    }
+
+    /// The database as `pg_dump` writes it: all rows of all tables.
+    pub(crate) fn dump(&self) -> String {
+        let url = self.installation.database_url("migrate").unwrap();
+        let mut dump = postgres_client("pg_dump").unwrap();
+        let output = dump.args(["--data-only", "--dbname", &url]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// The Ids of the deliveries that the ledger has attempts of.

@@ -17,10 +17,11 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     -- Repeated events are recognised by their keys.
     grant select, insert, update (batch, received_at) on event_keys to fanfare_router;
     -- It makes and drops the partitions of the ledger, with the rights of the tables' owner.
-    grant select on ledger_partitions to fanfare_router;
+    grant select on ledger_partitions, audit_partitions, payload_progress to fanfare_router;
     grant execute
         on function make_partitions(integer), drop_day(timestamptz), drop_week(timestamptz),
-           sweep_kept(timestamptz, integer)
+           sweep_kept(timestamptz, integer), remove_payloads(timestamptz, integer),
+           drop_audit_month(timestamptz)
         to fanfare_router;
     grant select on queue_progress, workers to fanfare_router;
     -- It notes which workers have died.
@@ -105,7 +106,8 @@ if exists (select from pg_roles where rolname = 'fanfare_admin') then
     revoke insert, update, delete on refinery_schema_history from fanfare_admin;
     grant execute
         on function make_partitions(integer), drop_day(timestamptz), drop_week(timestamptz),
-           sweep_kept(timestamptz, integer)
+           sweep_kept(timestamptz, integer), remove_payloads(timestamptz, integer),
+           drop_audit_month(timestamptz)
         to fanfare_admin;
     -- Not even they change the audit trail. Its partitions are tables, too.
     revoke update, delete on audit from fanfare_admin;

@@ -1,8 +1,12 @@
 //! The audit trail in the console, and the entries that its forms leave.
 
+use fanfare_testkit::receiver::{Receiver, Reply};
+use fanfare_testkit::wait::eventually;
+use serde_json::json;
+
 use super::{Console, QUIET};
 use crate::audit::{actions, check_absent, entries};
-use crate::world::{SECRET, World};
+use crate::world::{SECRET, SOON, World, event};
 
 #[tokio::test]
 async fn each_form_leaves_one_entry_and_the_page_shows_them_to_their_owner() {
@@ -103,4 +107,42 @@ async fn an_entry_has_the_address_that_a_trusted_proxy_names() {
     let paused = entries(&console.world, &["--action", "webhook.paused"]).await;
     let from = (paused[0]["address"].as_str(), paused[0]["correlation"].as_str());
     assert_eq!(from, (Some("192.0.2.77"), Some("r-4711")));
+}
+
+/// An auditor's question: who paused this webhook, and what happened to its deliveries since?
+#[tokio::test]
+async fn the_trail_says_which_user_paused_a_webhook_and_what_became_of_its_events() {
+    let world = World::new().await.with("FANFARE_RETRY_FIRST", "3s");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(500));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let console = Console::on(world).await;
+    let world = &console.world;
+    let mut anna = console.user("anna").await;
+    let (_router, _worker) = (world.start("router").await, world.start("worker").await);
+    let (before, after) = (event(), event());
+    world.publish(&before).await;
+    world.deliveries(&webhook, "retrying", 1).await;
+    let page = format!("/webhooks/{webhook}");
+    let answer = anna.submit(&page, &format!("{page}/pause"), &[]).await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    world.publish(&after).await;
+
+    // The two commands of docs/audit.md, and the one about an event that came later.
+    let paused = ["--webhook", &webhook, "--action", "webhook.paused", "--limit", "1"];
+    let [paused] = &entries(world, &paused).await[..] else { panic!("no entry") };
+    let by = (&paused["actor"], &paused["door"], &paused["address"]);
+    assert_eq!(by, (&json!("anna"), &json!("console"), &json!("127.0.0.1")));
+    let dropped = &world.deliveries(&webhook, "dropped", 1).await[0];
+    assert_eq!(dropped["events"], json!([before["id"]]));
+    assert_eq!(dropped["reason"], "webhook-paused");
+    assert!(dropped["finishedAt"].as_str().unwrap() >= paused["at"].as_str().unwrap());
+    let id = after["id"].as_str().unwrap();
+    let explain = ["events", "explain", id, "--webhook", &webhook];
+    let explained = eventually("the later event is routed", SOON, async || {
+        let output = world.run(&explain, None).await;
+        output.success().map_err(|error| error.to_string())
+    })
+    .await;
+    assert!(explained.contains("paused"), "{explained}");
 }

@@ -69,6 +69,9 @@ pub enum Kept {
     /// An attempt is in progress, and its outcome is not known yet.
     #[error("an attempt of {0} is being made now")]
     InProgress(DeliveryId),
+    /// The data of one of its events is gone, so that there is nothing to send.
+    #[error("the payload of {0} was removed, so there is nothing to send")]
+    PayloadRemoved(DeliveryId),
     /// The broker will never accept the message.
     #[error("the broker does not take the message")]
     Unsendable,
@@ -83,6 +86,7 @@ impl Kept {
             Self::NotReceiving(NotReceiving::Deleted(_)) => "webhook-deleted",
             Self::Unknown(_) => "unknown-delivery",
             Self::InProgress(_) => "attempt-under-way",
+            Self::PayloadRemoved(_) => "payload-removed",
             Self::Unsendable => "unsendable",
         }
     }
@@ -219,7 +223,7 @@ pub async fn settle(
             Action::Replay => settler.replay(kind, &letter).await?,
             Action::Discard if dry_run => None,
             Action::Discard => {
-                settler.discard(kind, &letter).await?;
+                discard(stores.store, &settler.author, kind, &letter).await?;
                 None
             }
         };
@@ -287,22 +291,9 @@ impl Settler<'_> {
                 Ok(None)
             }
             Restart::UnderWay => Ok(Some(Kept::InProgress(id))),
+            Restart::PayloadRemoved => Ok(Some(Kept::PayloadRemoved(id))),
             Restart::Unknown => Ok(Some(Kept::Unknown(id))),
         }
-    }
-
-    /// Discards one letter, which the caller removes afterwards. An undecided dead letter is kept for
-    /// ever, so the ledger notes the decision.
-    async fn discard(&self, kind: Kind, letter: &DeadLetter) -> Result<(), Stopped> {
-        // A worker's letter is named after the row of the ledger by which its delivery died. The
-        // letters of jobs that the broker gave up have no such row.
-        let sequence = letter.id.rsplit_once('-').and_then(|(_, sequence)| sequence.parse().ok());
-        let Some(((batch, webhook), sequence)) = dead_delivery(kind, letter).zip(sequence) else {
-            return self.note(Action::Discard, kind, letter).await;
-        };
-        let died = AttemptRef { batch, webhook, sequence, received_at: None };
-        let entry = entry(Action::Discard, kind, letter);
-        Ok(self.store.delivery_discard(died, &self.author, &entry).await?)
     }
 
     async fn publish(&self, to: &Destination, message: Message) -> Result<Option<Kept>, Stopped> {
@@ -317,6 +308,25 @@ impl Settler<'_> {
     async fn note(&self, action: Action, kind: Kind, letter: &DeadLetter) -> Result<(), Stopped> {
         Ok(self.store.audit_add(&self.author, &entry(action, kind, letter)).await?)
     }
+}
+
+/// Discards one letter, which the caller removes afterwards. An undecided dead letter is kept for ever,
+/// so the ledger notes the decision.
+pub(crate) async fn discard(
+    store: &Store,
+    author: &Author,
+    kind: Kind,
+    letter: &DeadLetter,
+) -> Result<(), StoreError> {
+    let entry = entry(Action::Discard, kind, letter);
+    // A worker's letter is named after the row of the ledger by which its delivery died. The letters
+    // of jobs that the broker gave up have no such row.
+    let sequence = letter.id.rsplit_once('-').and_then(|(_, sequence)| sequence.parse().ok());
+    let Some(((batch, webhook), sequence)) = dead_delivery(kind, letter).zip(sequence) else {
+        return store.audit_add(author, &entry).await;
+    };
+    let died = AttemptRef { batch, webhook, sequence, received_at: None };
+    store.delivery_discard(died, author, &entry).await
 }
 
 /// The entry of the audit trail about a letter.

@@ -77,6 +77,9 @@ pub enum RetryError {
     /// An attempt is in progress. The receiver could get a second one as a duplicate.
     #[error("an attempt is being made now; wait until it has ended")]
     InProgress,
+    /// The data of one of its events is gone, so that there is nothing to send.
+    #[error("its payload was removed, so there is nothing to send")]
+    PayloadRemoved,
 }
 
 impl From<StoreError> for RetryError {
@@ -107,6 +110,7 @@ pub async fn retry(
             Ok(Retried::Begun { enqueued: context.publisher.enqueue(&[due]).await })
         }
         Restart::UnderWay => Err(RetryError::InProgress),
+        Restart::PayloadRemoved => Err(RetryError::PayloadRemoved),
         Restart::MovedOn | Restart::Unknown => Ok(Retried::AlreadyDue),
     }
 }

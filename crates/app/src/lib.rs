@@ -11,6 +11,7 @@ pub mod audit;
 pub mod clock;
 pub mod dead_letters;
 pub mod deliveries;
+pub mod erasure;
 pub mod events;
 pub mod json;
 mod publisher;

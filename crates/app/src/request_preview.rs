@@ -43,7 +43,8 @@ pub struct RequestPreview {
 /// The placeholder for the value of a header of the webhook's own, which may be a credential.
 const HIDDEN: &str = "••••••";
 
-/// Reconstructs the request of one attempt. Returns `None` if none of it may be shown.
+/// Reconstructs the request of one attempt. Returns `None` if none of it may be shown, or the payload
+/// of one of its events was removed.
 ///
 /// # Errors
 ///
@@ -63,7 +64,7 @@ pub async fn preview(
     let shown = readable(store, actor, webhook, &events).await?;
     let readable: Vec<&PlannedEvent> =
         events.iter().zip(&shown).filter(|(_, shown)| **shown).map(|(event, _)| event).collect();
-    if readable.is_empty() {
+    if readable.is_empty() || readable.iter().any(|event| event.is_removed()) {
         return Ok(None);
     }
     let notifications = readable.iter().filter_map(|event| event.notification.as_deref());

@@ -19,6 +19,7 @@ pub use crate::letter::{DeadLetter, POISON, reject};
 pub use choice::{Choice, Kind};
 pub use look::{Look, NoPosition, Position};
 pub use replay::{Replay, dead_delivery, replay};
+pub(crate) use replay::{event, without_data};
 pub use walk::{Walk, Walked};
 
 /// The decision about a letter.

@@ -21,6 +21,9 @@ const LONGEST: u64 = 0b1111 << (LEVELS - BITS);
 /// 2^0 or 2^5 seconds: they are in no ledger, and so must not be in a queue that may be deleted.
 pub(crate) const HELD_LEVELS: [u32; 2] = [0, 5];
 
+/// The names of these queues.
+pub(crate) const HELD_NAMES: [&str; 2] = ["fanfare.held.00", "fanfare.held.05"];
+
 /// The exchange that the lowest level leads to: the wait is over.
 pub(crate) const DUE: &str = "fanfare.due";
 
@@ -149,6 +152,11 @@ pub(crate) fn held_name(level: u32) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn waiting_events_have_a_queue_for_each_of_their_levels() {
+        assert_eq!(HELD_LEVELS.map(held_name), HELD_NAMES);
+    }
 
     #[test]
     fn delays_have_four_significant_bits() {

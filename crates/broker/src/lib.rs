@@ -20,6 +20,7 @@ mod config;
 mod connect;
 mod consumer;
 pub mod dead_letters;
+pub mod erasure;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -204,7 +204,12 @@ impl Session {
     ///
     /// [`BrokerError::Missing`] when there is no such queue.
     pub async fn depth(&self, queue: Queue) -> Result<Depth, BrokerError> {
-        depth(&self.channel().await?, queue.name()).await
+        self.depth_of(queue.name()).await
+    }
+
+    /// The present depth of the queue of this name.
+    pub(crate) async fn depth_of(&self, queue: &str) -> Result<Depth, BrokerError> {
+        depth(&self.channel().await?, queue).await
     }
 
     /// How many messages wait on each level of the delay ladder, from the lowest up.

@@ -43,6 +43,8 @@ pub struct Facts {
     pub directory_held: bool,
     /// The number of events.
     pub events: usize,
+    /// Whether the payload of one of the events was removed.
+    pub payload_removed: bool,
     /// The indexes of the events that the owner may not read; `None` when the directory was not asked.
     pub denied: Option<Vec<usize>>,
     /// Why the endpoint gets no request now, if so.
@@ -181,7 +183,8 @@ pub fn decide(facts: &Facts) -> Decision {
     if facts.is_expired() {
         return Decision::Dead(DeadReason::Expired);
     }
-    if let Some(reason) = undeliverable {
+    let removed = facts.payload_removed.then_some(DropReason::PayloadRemoved);
+    if let Some(reason) = undeliverable.or(removed) {
         return Decision::Drop(reason);
     }
     let by_plan = facts.last.is_none() && plan_holds(planned_at, facts.now);

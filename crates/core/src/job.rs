@@ -124,6 +124,8 @@ pub enum Restart {
     /// No series was begun: a first attempt is still to be made, or the request was for dead
     /// deliveries only and this one is not dead any more.
     MovedOn,
+    /// The payload of one of its events was removed, so that there is nothing to send.
+    PayloadRemoved,
     /// There is no such delivery.
     Unknown,
 }

@@ -102,6 +102,8 @@ pub enum DropReason {
     OwnerDeleted,
     /// The owner may not read the resource any more.
     AccessRevoked,
+    /// The payload of one of its events was removed, so that there is nothing to send.
+    PayloadRemoved,
 }
 
 impl DropReason {
@@ -114,6 +116,7 @@ impl DropReason {
             Self::OwnerDisabled => "owner-disabled",
             Self::OwnerDeleted => "owner-deleted",
             Self::AccessRevoked => "access-revoked",
+            Self::PayloadRemoved => "payload-removed",
         }
     }
 
@@ -133,6 +136,7 @@ impl DropReason {
                 "the owner {owner} may not read {} as of directory revision {revision}",
                 subjects.join(", ")
             ),
+            Self::PayloadRemoved => "its payload was removed".to_owned(),
         }
     }
 }

@@ -7,6 +7,7 @@ mod dead_letters;
 mod deliveries;
 mod directory;
 mod doctor;
+mod erase;
 mod events;
 mod ids;
 mod listen;
@@ -68,9 +69,11 @@ pub(crate) enum Command {
     /// List, show, replay and discard dead letters: events and deliveries that were given up
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Show the partitions of the ledger with their ages and sizes, and drop those that are no longer
-    /// kept, as routers do by themselves
+    /// Show the partitions of the ledger and of the audit trail with their ages and sizes, drop those
+    /// that are no longer kept, and remove payloads that are too old, as routers do by themselves
     Retention(retention::Args),
+    /// Erase the payloads of one user's or one resource's events: their data and the answers to them
+    Erase(erase::Args),
     /// Publish events as the report server does
     Publish(publish::Args),
     /// Receive notifications on this machine, check and print them, for developers of receivers
@@ -122,6 +125,7 @@ impl Command {
             Self::Deliveries(command) => deliveries::run(command, settings).await,
             Self::DeadLetters(command) => dead_letters::run(command, settings).await,
             Self::Retention(args) => retention::run(&args, settings).await,
+            Self::Erase(args) => erase::run(args, settings).await,
             Self::Publish(args) => publish::run(&args, settings).await,
             Self::Listen(args) => listen::run(args).await,
             Self::Doctor(args) => doctor::run(&args, settings).await,

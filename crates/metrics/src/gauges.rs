@@ -76,8 +76,8 @@ impl SystemGauges {
             ),
             retention_overdue: registry.seconds(
                 "retention_overdue",
-                "For how long the oldest partition of the ledger should have been dropped; 0 while \
-                 retention keeps up",
+                "For how long the oldest day of the ledger, payload or month of the audit trail should \
+                 have been removed; 0 while retention keeps up",
                 Gauge::default(),
             ),
         }

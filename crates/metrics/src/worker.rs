@@ -52,12 +52,13 @@ impl Deferral {
     }
 }
 
-const DROPS: [DropReason; 5] = [
+const DROPS: [DropReason; 6] = [
     DropReason::WebhookDeleted,
     DropReason::WebhookPaused,
     DropReason::OwnerDisabled,
     DropReason::OwnerDeleted,
     DropReason::AccessRevoked,
+    DropReason::PayloadRemoved,
 ];
 
 const DEATHS: [DeadReason; 4] = DeadReason::ALL;

@@ -19,6 +19,7 @@ use fanfare_broker::{Queue, Session};
 use fanfare_core::event::Event;
 use fanfare_core::ids::EventKey;
 use fanfare_core::job::DeliveryGroup;
+use fanfare_core::payload::is_removed;
 use fanfare_core::reject::{Reason, Reject};
 use fanfare_failpoints::failpoint;
 use fanfare_store::retry::{Answered, QueryError, retry_divisible, retry_until_available};
@@ -280,7 +281,8 @@ async fn recognise(
     // This is only for a warning, so an error is ignored.
     if let Ok(kept) = config.store.route_notifications(&known(&routed)).await {
         for Arrival { event, .. } in arrivals {
-            if kept.get(&event.key).is_some_and(|kept| *kept != event.notification) {
+            let differs = |kept: &String| *kept != event.notification && !is_removed(kept);
+            if kept.get(&event.key).is_some_and(differs) {
                 config.metrics.differing();
                 tracing::warn!(
                     event.id = event.id,

@@ -59,7 +59,9 @@ async fn sample(config: &Config, session: &Session) {
         }
     }
     match config.store.coverage(config.keep).await {
-        Ok(coverage) => config.metrics.system().partitions(coverage.ahead, coverage.overdue),
+        Ok(coverage) => {
+            config.metrics.system().partitions(coverage.ahead, coverage.longest_overdue());
+        }
         Err(error) => {
             let error = error.chain();
             tracing::debug!(error, "failed to measure the ledger's partitions");

@@ -1,9 +1,10 @@
-//! Retention: makes the ledger's partitions ahead, and drops those that are no longer kept.
+//! Retention: makes the ledger's partitions ahead, drops those that are no longer kept, and removes
+//! payloads that are too old.
 //!
 //! Every router does this each minute. The database lets one at a time do it; the others find nothing to
 //! do. A failure never stops routing: rows without a partition are stored in the default ones.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_store::StoreError;
 use fanfare_store::retention::{DAYS_AHEAD, Step};
@@ -20,6 +21,13 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// The most steps of a round.
 const STEPS: usize = 10;
+
+/// The time of a round in which payloads are removed. A step removes those of a thousand batches, so
+/// that even a ledger that was never cleaned before catches up within hours.
+const PAYLOAD_TIME: Duration = Duration::from_secs(30);
+
+/// The pause between two steps that remove payloads, so that the database has time for others.
+const PAYLOAD_PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(), RouterError> {
     loop {
@@ -55,6 +63,25 @@ async fn round(config: &Config) -> Result<(), StoreError> {
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+    remove_payloads(config).await
+}
+
+/// Removes payloads that are too old, for a part of the round.
+async fn remove_payloads(config: &Config) -> Result<(), StoreError> {
+    let Some(age) = config.keep.payloads else { return Ok(()) };
+    let (until, mut events, mut answers) = (Instant::now() + PAYLOAD_TIME, 0, 0);
+    while Instant::now() < until
+        && let Some(removed) = config.store.payloads_remove(age).await?
+    {
+        (events, answers) = (events + removed.events, answers + removed.answers);
+        if !removed.more {
+            break;
+        }
+        tokio::time::sleep(PAYLOAD_PAUSE).await;
+    }
+    if events > 0 || answers > 0 {
+        tracing::info!(events, answers, "removed payloads that are no longer kept");
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use fanfare_core::answer::Trace;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::AttemptRef;
 use fanfare_core::outcome::State;
+use fanfare_core::payload;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
@@ -123,6 +124,14 @@ pub struct PlannedEvent {
     /// The directory revision by which the plan was decided.
     pub decided_revision: i64,
     pub received_at: DateTime<Utc>,
+}
+
+impl PlannedEvent {
+    /// Whether its data was removed. The size says so as well, so that the data need not be read.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.size == payload::REMOVED.len()
+    }
 }
 
 impl Store {

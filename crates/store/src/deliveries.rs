@@ -12,6 +12,7 @@ use fanfare_core::answer::Trace;
 use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
+use fanfare_core::payload::WhyRemoved;
 use tokio_postgres::Row;
 use tokio_postgres::types::Json;
 
@@ -20,6 +21,7 @@ use crate::pool::Store;
 use crate::rows::Columns as _;
 
 pub use page::DeliveryPage;
+pub(crate) use page::why_removed;
 pub use position::Position;
 pub use resend::{NewResend, Resend, ResendEnd, ResendProgress};
 pub use restart::RestartScope;
@@ -72,6 +74,8 @@ pub struct Delivery {
     /// When it was delivered, dropped or given up.
     pub finished_at: Option<DateTime<Utc>>,
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Why the payload of one of its events was removed; `None` while all are there.
+    pub payload_removed: Option<WhyRemoved>,
 }
 
 /// One POST of a delivery.
@@ -89,6 +93,8 @@ pub struct AttemptLog {
     pub error: Option<String>,
     /// The beginning of the response's body.
     pub response_body: Option<String>,
+    /// Why the response's body was removed; `None` if it was not.
+    pub payload_removed: Option<WhyRemoved>,
     /// The course of the exchange; `None` for a plain success over a connection that was open
     /// already.
     pub trace: Option<Trace>,
@@ -102,7 +108,7 @@ impl Store {
     ) -> Result<Option<(Delivery, Vec<AttemptLog>)>, StoreError> {
         const SQL: &str = "-- delivery_show
             select attempt, at, duration_ms, status, outcome, error, response_body,
-                   trace
+                   trace, payload_removed
             from attempts
             where batch = $1 and webhook = $2 and received_at = $3 and outcome is not null
             order by entry";
@@ -128,6 +134,7 @@ fn attempt_log(row: &Row) -> Result<AttemptLog, StoreError> {
         outcome: row.column("outcome")?,
         error: row.column("error")?,
         response_body: row.column("response_body")?,
+        payload_removed: why_removed(row)?,
         trace: row.column::<Option<Json<Trace>>>("trace")?.map(|Json(trace)| trace),
     })
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, EventKey, WebhookId};
 use fanfare_core::outcome::State;
+use fanfare_core::payload::WhyRemoved;
 use fanfare_core::resource::Resource;
 use tokio_postgres::Row;
 
 use crate::attempts::state;
+use crate::deliveries::why_removed;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
@@ -75,6 +77,8 @@ pub struct EventSummary {
 pub struct EventDetail {
     /// The notification that receivers get: flat, compact JSON.
     pub notification: String,
+    /// Why its data was removed, so that the notification is null; `None` while it is there.
+    pub payload_removed: Option<WhyRemoved>,
     /// The trace context that receivers get.
     pub traceparent: Option<String>,
     /// The deliveries of its plan, one for each webhook.
@@ -172,7 +176,7 @@ impl Store {
     /// Reads what an event's summary does not have; `None` when there is no such event.
     pub async fn event_show(&self, key: EventKey) -> Result<Option<EventDetail>, StoreError> {
         const SQL: &str = "-- event_show
-            select e.notification, e.traceparent, e.batch, p.webhook,
+            select e.notification, e.payload_removed, e.traceparent, e.batch, p.webhook,
                    coalesce(a.state, 'pending') as state, a.reason
             from events e
             left join lateral unnest(e.webhooks) as p(webhook) on true
@@ -190,6 +194,7 @@ impl Store {
         let deliveries = deliveries.collect::<Result<_, _>>()?;
         Ok(Some(EventDetail {
             notification: first.column("notification")?,
+            payload_removed: why_removed(first)?,
             traceparent: first.column("traceparent")?,
             deliveries,
         }))

@@ -1,8 +1,9 @@
 //! Retention: the ledger's partitions are made ahead, and dropped when their rows are no longer kept.
+//! So are the months of the audit trail. Payloads have an age of their own ([`payloads`](crate::payloads)).
 //!
 //! Partitions are made and dropped by functions of the database that run with the rights of the tables'
-//! owner (`migrations/V2`, `V3`), because a role may not change tables. They wait at most 100 ms for
-//! their locks, since everything else waits behind them; then they fail, and are tried again later.
+//! owner (`migrations/V2`, `V3`, `V9`), because a role may not change tables. They wait at most 100 ms
+//! for their locks, since everything else waits behind them; then they fail, and are tried again later.
 
 use std::time::Duration;
 
@@ -20,11 +21,15 @@ pub const DAYS_AHEAD: i32 = 7;
 /// The most batches of kept rows that one step removes.
 const SWEPT: i32 = 200;
 
-/// For how long the ledger keeps what it has; `None` for ever.
+/// For how long the database keeps what it has; `None` for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// Events, deliveries and attempts.
     pub facts: Option<Duration>,
+    /// Events' data and answers' bodies. They go with the facts if these are kept for a shorter time.
+    pub payloads: Option<Duration>,
+    /// The audit trail.
+    pub audit: Option<Duration>,
     /// The keys by which repeated events are recognised.
     pub recognition: Option<Duration>,
 }
@@ -34,7 +39,7 @@ pub struct Keep {
 pub enum Step {
     /// The partitions of a day or week were dropped.
     Dropped {
-        /// The partition, of events or of keys.
+        /// The partition, of events, of keys, or of the audit trail.
         partition: String,
         /// The number of rows that stay, because they are unsettled, or of undecided dead letters.
         kept: i64,
@@ -69,8 +74,21 @@ pub struct Partition {
 pub struct Coverage {
     /// The time from now to the end of the last day that has partitions; zero if today has none.
     pub ahead: Duration,
-    /// For how long the oldest partition should have been dropped; zero if none should.
+    /// For how long the oldest day of the ledger should have been dropped; zero if none should.
     pub overdue: Duration,
+    /// For how long the oldest payload should have been removed; zero if none should. A payload that
+    /// is still needed does not count.
+    pub payloads_overdue: Duration,
+    /// For how long the oldest month of the audit trail should have been dropped; zero if none should.
+    pub audit_overdue: Duration,
+}
+
+impl Coverage {
+    /// The longest of the three delays.
+    #[must_use]
+    pub fn longest_overdue(&self) -> Duration {
+        self.overdue.max(self.payloads_overdue).max(self.audit_overdue)
+    }
 }
 
 impl Keep {
@@ -82,7 +100,11 @@ impl Keep {
     /// Whether this partition has outlived its rows.
     #[must_use]
     pub fn is_due(self, partition: &Partition, now: DateTime<Utc>) -> bool {
-        let keep = if partition.table == "event_keys" { self.keys() } else { self.facts };
+        let keep = match partition.table.as_str() {
+            "event_keys" => self.keys(),
+            "audit" => self.audit,
+            _ => self.facts,
+        };
         let keep = keep.and_then(|keep| TimeDelta::from_std(keep).ok());
         let end =
             partition.until.zip(keep).and_then(|(until, keep)| until.checked_add_signed(keep));
@@ -91,7 +113,7 @@ impl Keep {
 }
 
 /// Whether a statement failed because a lock was not free in time.
-fn is_busy(error: &StoreError) -> bool {
+pub(crate) fn is_busy(error: &StoreError) -> bool {
     error.sql_state() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
@@ -124,8 +146,16 @@ impl Store {
             select drop_week(now() - $1::float8 * interval '1 second') as name";
         const SWEEP: &str = "-- sweep_kept
             select sweep_kept(now() - $1::float8 * interval '1 second', $2) as removed";
-        let Some(facts) = keep.facts.map(|age| age.as_secs_f64()) else { return Ok(Step::Done) };
+        const MONTH: &str = "-- drop_audit_month
+            select drop_audit_month(now() - $1::float8 * interval '1 second') as name";
         let client = self.connection("drop what is no longer kept").await?;
+        if let Some(audit) = keep.audit.map(|age| age.as_secs_f64()) {
+            let name: Option<String> = client.query_one(MONTH, &[&audit]).await?.column("name")?;
+            if let Some(partition) = name {
+                return Ok(Step::Dropped { partition, kept: 0 });
+            }
+        }
+        let Some(facts) = keep.facts.map(|age| age.as_secs_f64()) else { return Ok(Step::Done) };
         if let Some(row) = client.query_opt(DAY, &[&facts]).await? {
             return Ok(Step::Dropped { partition: row.column("name")?, kept: row.column("kept")? });
         }
@@ -139,12 +169,13 @@ impl Store {
         Ok(if removed > 0 { Step::Swept(removed) } else { Step::Done })
     }
 
-    /// Lists the partitions of the ledger, by table and time.
+    /// Lists the partitions of the ledger and of the audit trail, by table and time.
     pub async fn partitions(&self) -> Result<Vec<Partition>, StoreError> {
         const SQL: &str = "-- partitions
             select p.parent, p.name, p.since, p.until, pg_total_relation_size(c.oid) as bytes,
                    case when c.reltuples >= 0 then c.reltuples::bigint end as rows
-            from ledger_partitions p join pg_class c on c.oid = to_regclass(p.name)
+            from (select * from ledger_partitions union all select * from audit_partitions) p
+            join pg_class c on c.oid = to_regclass(p.name)
             order by p.parent, p.until nulls first";
         let client = self.connection("list the ledger's partitions").await?;
         let rows = client.query(SQL, &[]).await?;
@@ -177,20 +208,28 @@ impl Store {
     /// Measures how far partitions are made ahead, and how far behind retention is.
     pub async fn coverage(&self, keep: Keep) -> Result<Coverage, StoreError> {
         const SQL: &str = "-- coverage
-            select greatest(extract(epoch from max(until) - now())::float8, 0) as ahead,
-                   greatest(extract(epoch from now() - min(until))::float8 - $1::float8, 0) as overdue
+            select extract(epoch from max(until) - now())::float8 as ahead,
+                   extract(epoch from now() - min(until))::float8 - $1::float8 as overdue,
+                   (select extract(epoch from now() - min(until))::float8 - $2::float8
+                    from audit_partitions where not is_default) as audit_overdue
             from ledger_partitions where parent = 'events' and not is_default";
-        let facts = keep.facts.map_or(f64::INFINITY, |age| age.as_secs_f64());
+        let seconds = |age: Option<Duration>| age.map_or(f64::INFINITY, |age| age.as_secs_f64());
+        let payloads_overdue = self.payloads_overdue(seconds(keep.payloads)).await?;
         let client = self.connection("measure the ledger's partitions").await?;
-        let row = client.query_one(SQL, &[&facts]).await?;
-        let duration = |name| {
-            let seconds: Option<f64> = row.column(name)?;
-            Ok::<_, StoreError>(
-                Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default(),
-            )
-        };
-        Ok(Coverage { ahead: duration("ahead")?, overdue: duration("overdue")? })
+        let row = client.query_one(SQL, &[&seconds(keep.facts), &seconds(keep.audit)]).await?;
+        Ok(Coverage {
+            ahead: positive(&row, "ahead")?,
+            overdue: positive(&row, "overdue")?,
+            payloads_overdue,
+            audit_overdue: positive(&row, "audit_overdue")?,
+        })
     }
+}
+
+/// A number of seconds as a duration; zero for a negative one, and for none.
+pub(crate) fn positive(row: &Row, name: &'static str) -> Result<Duration, StoreError> {
+    let seconds: Option<f64> = row.column(name)?;
+    Ok(Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default())
 }
 
 fn partition(row: &Row) -> Result<Partition, StoreError> {
@@ -217,13 +256,19 @@ mod tests {
     fn a_partition_is_due_when_all_its_rows_are_too_old() {
         let end = DateTime::UNIX_EPOCH + TimeDelta::days(1000);
         let day = Duration::from_hours(24);
-        let keep = Keep { facts: Some(30 * day), recognition: Some(60 * day) };
+        let keep = Keep {
+            facts: Some(30 * day),
+            payloads: None,
+            audit: Some(400 * day),
+            recognition: Some(60 * day),
+        };
         let due = |keep: Keep, table, days| {
             keep.is_due(&partition(table, end), end + TimeDelta::days(days))
         };
         assert!(!due(keep, "events", 29) && due(keep, "events", 30));
         // Keys are kept as long as anything that needs them.
         assert!(!due(keep, "event_keys", 59) && due(keep, "event_keys", 60));
+        assert!(!due(keep, "audit", 399) && due(keep, "audit", 400));
         let never = [Keep { facts: None, ..keep }, Keep { recognition: None, ..keep }];
         assert!(never.iter().all(|keep| !due(*keep, "event_keys", 36_000)));
         assert!(!due(never[0], "attempts", 36_000) && due(never[1], "attempts", 30));

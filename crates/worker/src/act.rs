@@ -124,7 +124,9 @@ async fn drop_for(
     };
     let detail = reason.sentence(owner, &subjects, loaded.series.revision);
     let detail = match reason {
-        DropReason::WebhookDeleted | DropReason::WebhookPaused => detail,
+        DropReason::WebhookDeleted | DropReason::WebhookPaused | DropReason::PayloadRemoved => {
+            detail
+        }
         DropReason::OwnerDisabled | DropReason::OwnerDeleted | DropReason::AccessRevoked => {
             after_wait(context, loaded, detail)
         }

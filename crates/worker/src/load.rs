@@ -17,7 +17,7 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{AttemptRef, DeliveryGroup, Recipient};
 use fanfare_core::webhook::Webhook;
 use fanfare_failpoints::failpoint;
-use fanfare_store::attempts::DeliveryHistory;
+use fanfare_store::attempts::{DeliveryHistory, PlannedEvent};
 use fanfare_store::claims::Claim;
 
 use crate::claimer::HeldLease;
@@ -106,6 +106,7 @@ pub(crate) async fn load_inline<'a>(
                 owner: OwnerState::Deleted,
                 directory_held: false,
                 events: group.event_ids.len(),
+                payload_removed: false,
                 denied: None,
                 deferred: None,
                 deadline,
@@ -315,6 +316,7 @@ impl Known {
             owner: OwnerState::Deleted,
             directory_held: history.held,
             events: history.events.len(),
+            payload_removed: history.events.iter().any(PlannedEvent::is_removed),
             denied: None,
             deferred: None,
             deadline: context.config.policy.deadline,

@@ -146,6 +146,30 @@ impl Amqp {
         Ok(taken.len())
     }
 
+    /// Reads all messages that are ready in `queue`, and requeues them.
+    pub async fn look(&self, queue: &str) -> Result<Vec<Message>> {
+        let mut messages = Vec::new();
+        let mut ackers = Vec::new();
+        while let Some(got) = self
+            .channel
+            .basic_get(queue.into(), BasicGetOptions::default())
+            .await
+            .with_context(|| format!("taking from the queue {queue}"))?
+        {
+            ackers.push(got.delivery.acker);
+            messages.push(Message {
+                routing_key: got.delivery.routing_key.to_string(),
+                headers: got.delivery.properties.headers().clone().unwrap_or_default(),
+                properties: got.delivery.properties,
+                body: got.delivery.data.into(),
+            });
+        }
+        for acker in &ackers {
+            acker.nack(BasicNackOptions { requeue: true, ..Default::default() }).await?;
+        }
+        Ok(messages)
+    }
+
     /// Takes all messages that are ready in `queue`.
     pub async fn drain(&self, queue: &str) -> Result<Vec<Message>> {
         let mut messages = Vec::new();

@@ -1,6 +1,7 @@
 //! A delivery in JSON.
 
 use fanfare_core::answer::Trace;
+use fanfare_core::payload::WhyRemoved;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -48,6 +49,10 @@ pub struct Json<'a> {
     /// The directory revision of the last decision. Only when a single delivery is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<i64>,
+    /// Why the payload of one of its events was removed, so that it can't be sent again: `age` or
+    /// `erased`. Absent while all are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_removed: Option<&'static str>,
     /// Its attempts, the oldest first. Only when a single delivery is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt_log: Option<Vec<AttemptJson<'a>>>,
@@ -74,6 +79,10 @@ pub struct AttemptJson<'a> {
     error: Option<&'a str>,
     /// The beginning of the answer's body.
     response_body: Option<&'a str>,
+    /// Why the answer's body was removed: `age`, or `erased`, which takes `error` and
+    /// `responseHeaders` too. Absent if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_removed: Option<&'static str>,
     /// How the time was spent.
     timings: Timings,
     /// The answer's headers that fit into 2 KiB, in their order; `null` when there was no answer,
@@ -145,6 +154,7 @@ pub fn json(delivery: &Delivery) -> Json<'_> {
         next_attempt_at: delivery.next_attempt_at.map(rfc3339),
         detail: None,
         revision: None,
+        payload_removed: delivery.payload_removed.map(WhyRemoved::code),
         attempt_log: None,
     }
 }
@@ -160,6 +170,7 @@ pub fn json_with_attempts<'a>(delivery: &'a Delivery, attempts: &'a [AttemptLog]
         outcome: &attempt.outcome,
         error: attempt.error.as_deref(),
         response_body: attempt.response_body.as_deref(),
+        payload_removed: attempt.payload_removed.map(WhyRemoved::code),
         timings: Timings::of(attempt.trace.as_ref()),
         response_headers: attempt.trace.as_ref().and_then(headers),
     };
@@ -197,6 +208,7 @@ mod tests {
             created_at: time(1_800_000_000),
             finished_at: Some(time(1_800_000_060)),
             next_attempt_at: None,
+            payload_removed: None,
         }
     }
 
@@ -222,6 +234,7 @@ mod tests {
             outcome: "timeout".to_owned(),
             error: Some("no answer within 15 s".to_owned()),
             response_body: None,
+            payload_removed: None,
             trace: Some(Trace { dns_ms: Some(1), connect_ms: Some(6), ..Trace::default() }),
         };
         let delivery = delivery();

@@ -1,5 +1,6 @@
 //! An event in JSON.
 
+use fanfare_core::payload::WhyRemoved;
 use fanfare_store::events::{EventDetail, EventSummary, Planned};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -43,13 +44,18 @@ pub struct Json<'a> {
 
 /// More about an event. Only when a single event is shown.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = EventDetail)]
 pub struct DetailJson<'a> {
     /// The trace context (W3C `traceparent`) that receivers get.
     traceparent: Option<&'a str>,
-    /// The notification that receivers get.
-    #[schema(value_type = Object)]
+    /// The notification that receivers get; `null` when its data was removed.
+    #[schema(value_type = Option<Object>)]
     notification: &'a RawValue,
+    /// Why its data was removed: `age` (it was older than payloads are kept) or `erased` (a person
+    /// asked for it). Absent while it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_removed: Option<&'static str>,
     /// Its deliveries, one for each webhook that it goes to.
     deliveries: Vec<PlannedJson<'a>>,
 }
@@ -105,6 +111,7 @@ pub fn json_with_detail<'a>(
     let detail = DetailJson {
         traceparent: detail.traceparent.as_deref(),
         notification: serde_json::from_str(&detail.notification)?,
+        payload_removed: detail.payload_removed.map(WhyRemoved::code),
         deliveries: detail.deliveries.iter().map(delivery).collect(),
     };
     Ok(Json { detail: Some(detail), ..json(event) })
@@ -156,7 +163,12 @@ mod tests {
             reason: Some("owner-disabled".to_owned()),
         };
         let notification = r#"{"Action":"tasks","Z":1.50,"A":null}"#.to_owned();
-        let detail = EventDetail { notification, traceparent: None, deliveries: vec![delivery] };
+        let mut detail = EventDetail {
+            notification,
+            payload_removed: None,
+            traceparent: None,
+            deliveries: vec![delivery],
+        };
         let event = event();
         let json = json_with_detail(&event, &detail).unwrap();
         let expected = concat!(
@@ -166,5 +178,8 @@ mod tests {
             r#""reason":"owner-disabled"}]}"#,
         );
         assert_eq!(serde_json::to_string(&json).unwrap(), format!("{EXPECTED}{expected}"));
+        (detail.notification, detail.payload_removed) = ("null".to_owned(), Some(WhyRemoved::Age));
+        let json = serde_json::to_string(&json_with_detail(&event, &detail).unwrap()).unwrap();
+        assert!(json.contains(r#""notification":null,"payloadRemoved":"age","#), "{json}");
     }
 }

@@ -46,25 +46,32 @@ pub fn dead_delivery(kind: Kind, letter: &DeadLetter) -> Option<(BatchKey, Webho
     Some((batch, id("x-fanfare-webhook")?.parse().ok()?))
 }
 
+/// The same job without the data of its events, if it has any: its first attempts, which a worker
+/// rechecks, because they may have been made.
+pub(crate) fn without_data(mut message: Message) -> Result<Option<Message>, PublishError> {
+    let Ok(Job::FirstInline(groups)) = Job::from_bytes(&message.body) else { return Ok(None) };
+    message.body = job::bytes(&Job::Recheck(first_attempts(&groups)))?.into();
+    Ok(Some(message))
+}
+
 /// A job that the broker itself moved to the dead letters, for the workers.
 fn job_again(letter: &DeadLetter) -> Result<(Queue, Message), PublishError> {
-    let mut message = letter.original();
+    let message = letter.original();
+    // Another job of these may have been published since, so they are rechecked first. It is in no
+    // hurry to come out behind what is dead, so any delivery queue will do.
+    if let Some(message) = without_data(message.clone())? {
+        return Ok((Queue::DELIVERIES, message));
+    }
     let queue = match Job::from_bytes(&message.body) {
         Ok(Job::FirstByReference(_) | Job::Retry(_)) => Queue::Retries,
-        // Another job of these may have been published since, so they are rechecked first. It is in
-        // no hurry to come out behind what is dead, so any delivery queue will do.
-        Ok(Job::FirstInline(groups)) => {
-            message.body = job::bytes(&Job::Recheck(first_attempts(&groups)))?.into();
-            Queue::DELIVERIES
-        }
         // A worker decides about messages that are not jobs of this version.
-        Ok(Job::Recheck(_)) | Err(_) => Queue::DELIVERIES,
+        Ok(Job::FirstInline(_) | Job::Recheck(_)) | Err(_) => Queue::DELIVERIES,
     };
     Ok((queue, message))
 }
 
 /// The message as it was, with the routing key that it was published with.
-fn event(letter: &DeadLetter) -> Message {
+pub(crate) fn event(letter: &DeadLetter) -> Message {
     let mut message = letter.original();
     message.headers.set(ROUTING_KEY, letter.routing_key.as_str());
     message

@@ -50,7 +50,8 @@ pub struct Walked {
 pub struct Walk {
     session: Session,
     channel: Channel,
-    queue: Queue,
+    /// The queue's name.
+    queue: &'static str,
     length: u64,
     walked: Walked,
     window: Option<Window>,
@@ -94,7 +95,15 @@ impl Walk {
     /// Begins a walk over a queue. If it is dropped in the middle, its letters return to the queue
     /// too.
     pub async fn begin(session: &Session, queue: Queue) -> Result<Self, BrokerError> {
-        let length = u64::from(session.depth(queue).await?.ready);
+        Self::begin_named(session, queue.name()).await
+    }
+
+    /// Begins a walk over the queue of this name.
+    pub(crate) async fn begin_named(
+        session: &Session,
+        queue: &'static str,
+    ) -> Result<Self, BrokerError> {
+        let length = u64::from(session.depth_of(queue).await?.ready);
         let channel = session.channel().await?;
         let returns = Returns::new(session.arrivals());
         let (session, walked) = (session.clone(), Walked::default());
@@ -233,7 +242,7 @@ impl Walk {
     /// Returns the letters that stay to the front of the queue, window by window. A channel that is
     /// closed returns its letters too, but not in the order of its consumers.
     async fn give_back(&self) -> Result<(), BrokerError> {
-        let mut expected = u64::from(self.session.depth(self.queue).await?.ready);
+        let mut expected = u64::from(self.session.depth_of(self.queue).await?.ready);
         let mut are_alone = true;
         for windows in self.kept.chunks(RETURNED_AT_ONCE) {
             for kept in windows {
@@ -281,11 +290,11 @@ impl Walk {
                     window.room = window.room.saturating_sub(1);
                     break delivery.map_err(|error| failed(&error))?;
                 }
-                Ok(None) => return Err(BrokerError::ConsumerGone { queue: queue.name() }),
+                Ok(None) => return Err(BrokerError::ConsumerGone { queue }),
                 // Some are about to be redelivered, the broker is slow, or others have removed
                 // some.
                 Err(_) if self.returns.is_waiting() => quiet = 0,
-                Err(_) if self.session.depth(queue).await?.ready > 0 => quiet = 0,
+                Err(_) if self.session.depth_of(queue).await?.ready > 0 => quiet = 0,
                 Err(_) if quiet < LONGEST_QUIET => quiet += 1,
                 Err(_) => return Ok(None),
             }
@@ -304,7 +313,7 @@ impl Walk {
                 }
                 self.channel.basic_qos(room, BasicQosOptions::default()).await?;
                 let consume = self.channel.basic_consume(
-                    self.queue.name().into(),
+                    self.queue.into(),
                     "".into(),
                     BasicConsumeOptions::default(),
                     FieldTable::default(),
@@ -324,9 +333,13 @@ impl Walk {
 
 /// Waits until the queue has its letters back, so that the next walk sees all of them. Another walk
 /// may hold some, so the wait has a time-out. Returns whether they are back.
-async fn is_back(session: &Session, queue: Queue, expected: u64) -> Result<bool, BrokerError> {
+async fn is_back(
+    session: &Session,
+    queue: &'static str,
+    expected: u64,
+) -> Result<bool, BrokerError> {
     let until = Instant::now() + RETURN_TIMEOUT;
-    while u64::from(session.depth(queue).await?.ready) < expected {
+    while u64::from(session.depth_of(queue).await?.ready) < expected {
         if Instant::now() >= until {
             return Ok(false);
         }

@@ -10,6 +10,7 @@ use fanfare_app::deliveries::{self as use_cases, DeliveryError, Retried, RetryEr
 use fanfare_app::request_preview::{RequestPreview, preview};
 use fanfare_core::answer::Trace;
 use fanfare_core::ids::{DeliveryId, WebhookId};
+use fanfare_core::payload::WhyRemoved;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
 use super::components::{FormToken, Moment, shortened};
@@ -63,6 +64,8 @@ struct DeliveryPage {
     attempts: Vec<Attempt>,
     older: usize,
     request: Option<Request>,
+    /// What happened to the payload of its events; `None` while it is there.
+    removed: Option<&'static str>,
 }
 
 /// An attempt on the page.
@@ -77,6 +80,8 @@ struct Attempt {
     outcome: String,
     error: Option<String>,
     answer: Option<String>,
+    /// What happened to the answer's body; `None` while it is there, or if there was none.
+    removed: Option<&'static str>,
     /// Whether the answer is longer than what is shown.
     more: bool,
     headers: Option<Headers>,
@@ -182,6 +187,7 @@ pub(crate) async fn show(
         attempts: attempts.collect(),
         older,
         request,
+        removed: delivery.payload_removed.map(WhyRemoved::sentence),
         delivery,
     };
     Ok(page(StatusCode::OK, &shown))
@@ -220,6 +226,7 @@ pub(crate) async fn resend(
         Ok(Retried::Begun { .. }) => ("done", "resent"),
         Ok(Retried::AlreadyDue) => ("done", "not-resent"),
         Err(RetryError::InProgress) => ("problem", "under-way"),
+        Err(RetryError::PayloadRemoved) => ("problem", "payload-removed"),
         Err(RetryError::NotReceiving(NotReceiving::Paused(_))) => ("problem", "paused"),
         Err(RetryError::NotReceiving(NotReceiving::Deleted(_))) => return Err(PageError::Unknown),
         Err(RetryError::Delivery(error)) => return Err(error.into()),
@@ -274,6 +281,7 @@ fn attempt(log: &AttemptLog, base: &str, chosen: bool) -> Attempt {
         outcome: text::outcome(&log.outcome).to_owned(),
         error: log.error.clone(),
         answer: answer.map(|answer| shortened(answer, most)),
+        removed: log.payload_removed.map(WhyRemoved::sentence),
         more: answer.is_some_and(|answer| answer.chars().nth(most).is_some()),
         headers: trace.and_then(headers),
         path: format!("{base}?attempt={}", log.attempt),

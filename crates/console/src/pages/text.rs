@@ -43,6 +43,7 @@ pub(super) fn reason(code: &str) -> &str {
         "owner-disabled" => "The owner was disabled.",
         "owner-deleted" => "The owner is not in the directory any more.",
         "access-revoked" => "The owner may not read the resource any more.",
+        "payload-removed" => "Its payload was removed before it was sent.",
         "exhausted" => "All attempts failed.",
         "expired" => "The next attempt would have come after the deadline.",
         "poison" => "Workers ended each time they attempted it, even with nothing else to do.",
@@ -125,6 +126,8 @@ pub(super) fn known_action(action: Action) -> &'static str {
         Action::ResendCancelled => "Sending again cancelled",
         Action::DeadLetterReplayed => "Dead letter replayed",
         Action::DeadLetterDiscarded => "Dead letter discarded",
+        Action::ErasureBegun => "Erasure begun",
+        Action::ErasureDone => "Payloads erased",
         Action::DirectoryImported => "Directory imported",
         Action::DirectoryRevisionAccepted => "Directory revision accepted",
         Action::DirectoryRefusedAccepted => "Refused snapshots accepted",
@@ -168,6 +171,9 @@ pub(super) fn done(code: &str) -> Option<&'static str> {
 pub(super) fn problem(code: &str) -> Option<&'static str> {
     match code {
         "paused" => Some("The webhook is paused: resume it first."),
+        "payload-removed" => {
+            Some("It can't be sent again: the data of one of its events was removed.")
+        }
         "under-way" => Some("An attempt is running. Wait until it has ended."),
         "former-owner" => Some(
             "The webhook belonged to a former user of the same name, so only a System Administrator \

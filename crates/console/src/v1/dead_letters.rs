@@ -157,8 +157,8 @@ pub(crate) struct SettleResult {
 pub(crate) struct KeptLetter {
     /// The letter's id.
     id: String,
-    /// A stable code: `webhook-paused`, `webhook-deleted`, `unknown-delivery`, `attempt-under-way`
-    /// or `unsendable`.
+    /// A stable code: `webhook-paused`, `webhook-deleted`, `unknown-delivery`,
+    /// `attempt-under-way`, `payload-removed` or `unsendable`.
     code: &'static str,
     /// The reason in words.
     detail: String,

@@ -165,6 +165,12 @@ impl From<RetryError> for Problem {
                 title: "An attempt is in progress",
                 detail: "An attempt is in progress; wait until it has ended.".to_owned(),
             }),
+            RetryError::PayloadRemoved => Self::Conflict(Conflict {
+                code: "payload-removed",
+                title: "The payload was removed",
+                detail: "The data of one of its events was removed, so there is nothing to send."
+                    .to_owned(),
+            }),
         }
     }
 }

@@ -69,6 +69,10 @@ actions! {
     DeadLetterReplayed = "dead-letter.replayed",
     /// A dead letter was removed for good.
     DeadLetterDiscarded = "dead-letter.discarded",
+    /// An erasure of payloads began.
+    ErasureBegun = "erasure.begun",
+    /// An erasure of payloads has ended.
+    ErasureDone = "erasure.done",
     /// The directory was imported from a file.
     DirectoryImported = "directory.imported",
     /// Revisions of the directory that are far ahead were accepted.

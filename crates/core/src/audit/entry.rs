@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Action;
 use super::text::{bounded, text};
+use crate::erasure::ErasureTarget;
 use crate::ids::{DeliveryId, WebhookId};
 use crate::name::Name;
 
@@ -22,6 +23,8 @@ pub enum ObjectKind {
     DeadLetter,
     Resend,
     Directory,
+    /// A resource of the report server, by its path.
+    Resource,
 }
 
 impl ObjectKind {
@@ -37,6 +40,7 @@ impl ObjectKind {
             Self::DeadLetter => "dead-letter",
             Self::Resend => "resend",
             Self::Directory => "directory",
+            Self::Resource => "resource",
         }
     }
 }
@@ -225,6 +229,19 @@ impl Entry {
         }
     }
 
+    /// The erasure of a user's or a resource's payloads began.
+    #[must_use]
+    pub fn erasure_begun(target: &ErasureTarget, drop_pending: bool) -> Self {
+        let after = json!({ "dropPending": drop_pending });
+        Self { after: Some(after), ..erasure(Action::ErasureBegun, target) }
+    }
+
+    /// The erasure of a user's or a resource's payloads has ended, with these counts.
+    #[must_use]
+    pub fn erasure_done(target: &ErasureTarget, counts: Value) -> Self {
+        Self { after: Some(counts), ..erasure(Action::ErasureDone, target) }
+    }
+
     /// The directory was imported from a file. It was at the revision `before`.
     #[must_use]
     pub fn directory_imported(before: i64, imported: Imported) -> Self {
@@ -300,6 +317,15 @@ fn account(action: Action, key: &str) -> Entry {
 
 fn publisher(action: Action, key: &str) -> Entry {
     Entry::new(action, ObjectKind::Publisher, bounded(key))
+}
+
+fn erasure(action: Action, target: &ErasureTarget) -> Entry {
+    match target {
+        ErasureTarget::User(name) => Entry::new(action, ObjectKind::Account, bounded(name.key())),
+        ErasureTarget::Resource(resource) => {
+            Entry::new(action, ObjectKind::Resource, bounded(&resource.to_string()))
+        }
+    }
 }
 
 fn directory(action: Action) -> Entry {

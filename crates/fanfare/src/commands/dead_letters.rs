@@ -231,7 +231,7 @@ impl KeptLetters {
         let advice = match why {
             Kept::NotReceiving(why) => deliveries::advice(why),
             Kept::Unknown(_) => "; publish its event again".to_owned(),
-            Kept::InProgress(_) | Kept::Unsendable => String::new(),
+            Kept::InProgress(_) | Kept::PayloadRemoved(_) | Kept::Unsendable => String::new(),
         };
         output::note(&format!("fanfare: the dead letter {id} is kept: {why}{advice}"));
     }
@@ -254,6 +254,7 @@ fn reason(why: Kept) -> &'static str {
         }
         Kept::Unknown(_) => "the database does not know the delivery; publish its event again",
         Kept::InProgress(_) => "an attempt is being made now; replay it when the attempt has ended",
+        Kept::PayloadRemoved(_) => "the payload was removed, so there is nothing to send",
         Kept::Unsendable => "the broker does not accept the message",
     }
 }

@@ -144,7 +144,7 @@ async fn retry(ids: &[DeliveryId], settings: &Settings) -> anyhow::Result<()> {
                 refused += 1;
                 output::note(&format!("fanfare: {id} is not retried: {why}{}", advice(why)));
             }
-            Err(error @ RetryError::InProgress) => {
+            Err(error @ (RetryError::InProgress | RetryError::PayloadRemoved)) => {
                 refused += 1;
                 output::note(&format!("fanfare: {id} is not retried: {error}"));
             }

@@ -1,9 +1,10 @@
-//! `fanfare retention`: shows the partitions of the ledger, and drops those that are no longer kept.
+//! `fanfare retention`: shows the partitions of the ledger and of the audit trail, drops those that are
+//! no longer kept, and removes payloads that are too old.
 
 use std::time::Duration;
 
 use anyhow::bail;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use fanfare_app::clock;
 use fanfare_store::Store;
 use fanfare_store::retention::{DAYS_AHEAD, Keep, Partition, Step};
@@ -16,6 +17,9 @@ use crate::wiring;
 
 /// The pause before a step is tried again whose locks were not free.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause between two steps that remove payloads.
+const PAYLOAD_PAUSE: Duration = Duration::from_millis(50);
 
 /// The most tries in a row for one step whose locks are not free.
 const TRIES: u32 = 60;
@@ -49,34 +53,77 @@ struct Shown {
     stays: Option<i64>,
     /// Whether this command has dropped it.
     dropped: bool,
+    /// For a partition of events: `kept`, `due` (some of its payloads are too old) or `removed`. Rows
+    /// that are unsettled or undecided keep theirs. Absent while payloads are kept for ever.
+    payloads: Option<&'static str>,
+}
+
+/// How far payloads are removed, and how far they should be.
+#[derive(Clone, Copy)]
+struct Payloads {
+    removed_before: DateTime<Utc>,
+    due_before: Option<DateTime<Utc>>,
+}
+
+impl Payloads {
+    async fn load(store: &Store, keep: Keep, now: DateTime<Utc>) -> anyhow::Result<Self> {
+        let removed_before = store.payloads_removed_before().await?;
+        let age = keep.payloads.and_then(|age| TimeDelta::from_std(age).ok());
+        let due_before = age.and_then(|age| now.checked_sub_signed(age));
+        Ok(Self { removed_before, due_before })
+    }
+
+    /// The state of the payloads of this partition.
+    fn of(self, partition: &Partition) -> Option<&'static str> {
+        let until = partition.until.filter(|_| partition.table == "events")?;
+        let since = partition.since.unwrap_or(DateTime::UNIX_EPOCH);
+        let due_before = self.due_before?;
+        Some(match (until <= self.removed_before, due_before > since) {
+            (true, _) => "removed",
+            (false, true) if self.removed_before.max(since) < due_before.min(until) => "due",
+            (false, _) => "kept",
+        })
+    }
 }
 
 /// Shows the partitions, and drops those that are due.
 pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
     let store = wiring::store(settings, "retention")?;
     let keep = settings.retention.keep();
+    let now = clock::now();
     let mut shown = Vec::new();
-    for partition in store.partitions().await? {
-        shown.push(show(&store, keep, partition).await?);
+    let partitions = store.partitions().await?;
+    let payloads = Payloads::load(&store, keep, now).await?;
+    for partition in &partitions {
+        let state = payloads.of(partition);
+        shown.push(Shown { payloads: state, ..show(&store, keep, partition, now).await? });
     }
-    let dropped = if args.dry_run { Vec::new() } else { drop_due(&store, keep).await? };
-    if !dropped.is_empty() {
+    if !args.dry_run {
+        drop_due(&store, keep).await?;
+        remove_payloads(&store, keep).await?;
         let left = store.partitions().await?;
-        for one in &mut shown {
-            one.dropped = !left.iter().any(|partition| partition.name == one.partition);
+        let payloads = Payloads::load(&store, keep, now).await?;
+        for (one, partition) in shown.iter_mut().zip(&partitions) {
+            one.dropped = !left.iter().any(|left| left.name == one.partition);
+            one.payloads = payloads.of(partition);
         }
     }
     if args.json {
         return output::print_json(&shown);
     }
     output::print(&table::render(
-        &["TABLE", "FROM", "TO", "SIZE", "ROWS", "STAYS", "STATE"],
+        &["TABLE", "FROM", "TO", "SIZE", "ROWS", "STAYS", "STATE", "PAYLOADS"],
         shown.iter().map(row),
     ))
 }
 
-async fn show(store: &Store, keep: Keep, partition: Partition) -> anyhow::Result<Shown> {
-    let due = keep.is_due(&partition, clock::now());
+async fn show(
+    store: &Store,
+    keep: Keep,
+    partition: &Partition,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Shown> {
+    let due = keep.is_due(partition, now);
     let stays = match partition.until {
         Some(until) if due && partition.table == "events" => {
             let since = partition.since.unwrap_or(DateTime::UNIX_EPOCH);
@@ -87,28 +134,43 @@ async fn show(store: &Store, keep: Keep, partition: Partition) -> anyhow::Result
     Ok(Shown {
         from: partition.since.map(text),
         to: partition.until.map(text),
-        table: partition.table,
-        partition: partition.name,
+        table: partition.table.clone(),
+        partition: partition.name.clone(),
         bytes: partition.bytes,
         rows: partition.rows,
         due,
         stays,
         dropped: false,
+        payloads: None,
     })
 }
 
-/// Makes the missing partitions, and drops those that are due. Returns the names of these.
-async fn drop_due(store: &Store, keep: Keep) -> anyhow::Result<Vec<String>> {
+/// Removes the payloads that are too old, with pauses, so that the database has time for others.
+async fn remove_payloads(store: &Store, keep: Keep) -> anyhow::Result<()> {
+    let Some(age) = keep.payloads else { return Ok(()) };
+    let mut others = 0;
+    loop {
+        match store.payloads_remove(age).await? {
+            Some(removed) if !removed.more => return Ok(()),
+            Some(_) => others = 0,
+            None if others == TRIES => bail!(
+                "payloads were not removed within {TRIES} tries: another process is at it, or holds \
+                 locks; run this again later"
+            ),
+            None => others += 1,
+        }
+        tokio::time::sleep(if others > 0 { PAUSE } else { PAYLOAD_PAUSE }).await;
+    }
+}
+
+/// Makes the missing partitions, and drops those that are due.
+async fn drop_due(store: &Store, keep: Keep) -> anyhow::Result<()> {
     store.partitions_make(DAYS_AHEAD).await?;
-    let (mut dropped, mut busy) = (Vec::new(), 0);
+    let mut busy = 0;
     loop {
         match store.retention_step(keep).await? {
-            Step::Done => return Ok(dropped),
-            Step::Dropped { partition, .. } => {
-                dropped.push(partition);
-                busy = 0;
-            }
-            Step::Swept(_) => busy = 0,
+            Step::Done => return Ok(()),
+            Step::Dropped { .. } | Step::Swept(_) => busy = 0,
             Step::Busy if busy == TRIES => bail!(
                 "the locks that dropping needs were not free within {TRIES} tries; a long \
                  transaction has read the ledger: run this again when it has ended"
@@ -125,7 +187,7 @@ fn text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn row(shown: &Shown) -> [String; 7] {
+fn row(shown: &Shown) -> [String; 8] {
     let number = |number: Option<i64>| number.map(|it| it.to_string()).unwrap_or_default();
     let state = match (shown.dropped, shown.due) {
         (true, _) => "dropped",
@@ -140,6 +202,7 @@ fn row(shown: &Shown) -> [String; 7] {
         number(shown.rows),
         number(shown.stays),
         state.to_owned(),
+        shown.payloads.unwrap_or_default().to_owned(),
     ]
 }
 

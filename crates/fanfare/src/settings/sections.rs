@@ -203,7 +203,7 @@ pub(crate) struct Log {
     pub(crate) colours: bool,
 }
 
-/// How long the ledger keeps what it has.
+/// How long the database keeps what it has.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Retention")]
 pub(crate) struct Retention {
@@ -212,6 +212,16 @@ pub(crate) struct Retention {
     #[arg(long, env = "FANFARE_KEEP_FACTS", value_name = "DURATION", default_value = "90d")]
     #[arg(value_parser = by(value::days_or_off), long_help = value::DAYS_OR_OFF)]
     keep_facts: value::OrOff<Duration>,
+    /// How long the data of events and the bodies of answers are kept. What is not settled, or dead
+    /// and neither replayed nor discarded, keeps them. They go with FANFARE_KEEP_FACTS at the latest,
+    /// so a longer time means nothing
+    #[arg(long, env = "FANFARE_KEEP_PAYLOADS", value_name = "DURATION", default_value = "30d")]
+    #[arg(value_parser = by(value::days_or_off), long_help = value::DAYS_OR_OFF)]
+    keep_payloads: value::OrOff<Duration>,
+    /// How long the audit trail is kept. Months are removed whole
+    #[arg(long, env = "FANFARE_KEEP_AUDIT", value_name = "DURATION", default_value = "400d")]
+    #[arg(value_parser = by(value::days_or_off), long_help = value::DAYS_OR_OFF)]
+    keep_audit: value::OrOff<Duration>,
     /// The age up to which an event that is published again is recognised. If it is older, it is
     /// delivered again
     #[arg(long, env = "FANFARE_RECOGNITION", value_name = "DURATION", default_value = "30d")]
@@ -220,8 +230,13 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// How long the ledger keeps what it has.
+    /// How long the database keeps what it has.
     pub(crate) fn keep(&self) -> Keep {
-        Keep { facts: self.keep_facts, recognition: self.recognition }
+        Keep {
+            facts: self.keep_facts,
+            payloads: self.keep_payloads,
+            audit: self.keep_audit,
+            recognition: self.recognition,
+        }
     }
 }

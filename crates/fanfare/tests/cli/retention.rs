@@ -30,12 +30,24 @@ async fn retention_shows_what_is_due_and_drops_it() {
         keys.sort_unstable();
         assert_eq!(
             keys,
-            ["bytes", "dropped", "due", "from", "partition", "rows", "stays", "table", "to"]
+            [
+                "bytes",
+                "dropped",
+                "due",
+                "from",
+                "partition",
+                "payloads",
+                "rows",
+                "stays",
+                "table",
+                "to"
+            ]
         );
         let due = due(&shown);
         let tables: Vec<&Value> = due.iter().map(|one| &one["table"]).collect();
         assert_eq!(tables, ["attempts", "events"], "{due:?}");
         assert_eq!((&due[1]["stays"], &due[1]["dropped"]), (&1.into(), &false.into()));
+        assert_eq!((&due[0]["payloads"], &due[1]["payloads"]), (&Value::Null, &"due".into()));
     }
     let kept = servers.run(&["retention", "--keep-facts", "off", "--json"]);
     assert!(!kept.stdout.contains("\"due\": true"), "{}", kept.stdout);
@@ -44,7 +56,7 @@ async fn retention_shows_what_is_due_and_drops_it() {
     assert!(due(&servers.json(&["retention"])).is_empty());
     assert_eq!(servers.sandbox.sql("select count(*) from events").unwrap().trim(), "1");
     let doctor = servers.run(&["doctor"]).stdout;
-    assert!(doctor.contains("none is overdue"), "{doctor}");
+    assert!(doctor.contains("nothing is overdue"), "{doctor}");
     let refused = servers.run(&["retention", "--keep-facts", "1h"]);
     assert!(refused.failed_with(2).contains("at least 1d"), "{refused:?}");
 }

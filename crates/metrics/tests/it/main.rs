@@ -170,6 +170,7 @@ fn every_label_value_is_there_before_anything_happened() {
         DropReason::OwnerDisabled,
         DropReason::OwnerDeleted,
         DropReason::AccessRevoked,
+        DropReason::PayloadRemoved,
     ] {
         all.worker.dropped(reason);
     }

@@ -18,6 +18,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
+use fanfare_core::payload::WhyRemoved;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -66,7 +67,7 @@ const SHOWN: &str = "-- deliveries_shown
                as finished_at,
            case when coalesce(a.state, 'pending') in ('pending', 'retrying')
                 then greatest(a.next_attempt_at, put_off.until) end as next_attempt_at,
-           a.detail, nullif(a.revision, 0) as revision, k.at,
+           a.detail, nullif(a.revision, 0) as revision, k.at, v.payload_removed,
            case when coalesce(a.state, 'pending') in ('pending', 'retrying')
                  and h.hold_until > now() then h.hold_until end as held_until
     from unnest($1::timestamptz[], $2::uuid[], $3::uuid[], $4::timestamptz[])
@@ -80,7 +81,8 @@ const SHOWN: &str = "-- deliveries_shown
                          and c.deferred_until > now()) put_off
            on h.webhook is not null and (put_off.until > now())
     cross join lateral (select array_agg(e.event_id order by e.position) as ids,
-                               array_agg(e.event_type order by e.position) as types
+                               array_agg(e.event_type order by e.position) as types,
+                               max(e.payload_removed) as payload_removed
                         from events e
                         where e.batch = k.batch and k.webhook = any(e.webhooks)
                           and e.received_at = k.received_at
@@ -297,6 +299,12 @@ fn held(until: Option<DateTime<Utc>>) -> Option<String> {
     Some(format!("the receiver asked to wait until {until}"))
 }
 
+/// Why a payload was removed. A later version may have written another reason.
+pub(crate) fn why_removed(row: &Row) -> Result<Option<WhyRemoved>, StoreError> {
+    let code: Option<&str> = row.column("payload_removed")?;
+    Ok(code.map(|code| WhyRemoved::parse(code).unwrap_or(WhyRemoved::Erased)))
+}
+
 fn delivery(row: &Row) -> Result<Delivery, StoreError> {
     let (batch, webhook) = delivery_key(row)?;
     let detail: Option<String> = row.column("detail")?;
@@ -316,5 +324,6 @@ fn delivery(row: &Row) -> Result<Delivery, StoreError> {
         created_at: row.column("received_at")?,
         finished_at: row.column("finished_at")?,
         next_attempt_at: row.column("next_attempt_at")?,
+        payload_removed: why_removed(row)?,
     })
 }

@@ -68,6 +68,9 @@ impl Store {
             return Ok(Restart::Begun(AttemptRef { sequence, ..first }));
         }
         transaction.commit().await?;
+        if row.column("is_removed")? {
+            return Ok(Restart::PayloadRemoved);
+        }
         Ok(match (row.column("is_wanted")?, row.column("is_known")?) {
             (true, _) => Restart::UnderWay,
             (false, true) => Restart::MovedOn,
@@ -114,7 +117,7 @@ impl Store {
     }
 
     /// Counts a webhook's dead deliveries whose last series began at `since` or later, up to
-    /// `most`.
+    /// `most`. Those without their payload can't be sent again, and don't count.
     pub async fn deliveries_dead(
         &self,
         webhook: WebhookId,
@@ -129,6 +132,9 @@ impl Store {
                   and not exists (select from attempts l where l.batch = a.batch
                                   and l.webhook = a.webhook and l.entry > a.entry
                                   and l.received_at = a.received_at)
+                  and not exists (select from events e where e.batch = a.batch
+                                  and e.received_at = a.received_at and a.webhook = any(e.webhooks)
+                                  and e.payload_removed is not null)
                 limit $3
             ) dead";
         let client = self.connection("count dead deliveries").await?;
@@ -144,7 +150,8 @@ pub(super) struct Dead {
     pub(super) until: DateTime<Utc>,
 }
 
-/// Begins new series of attempts for at most `most` dead deliveries, the oldest first.
+/// Begins new series of attempts for at most `most` dead deliveries that have their payloads, the
+/// oldest first. A payload that is removed at this moment is found by the worker.
 pub(super) async fn restart_dead(
     transaction: &Transaction<'_>,
     dead: &Dead,
@@ -158,6 +165,9 @@ pub(super) async fn restart_dead(
               and not exists (select from attempts l where l.batch = a.batch
                               and l.webhook = a.webhook and l.entry > a.entry
                               and l.received_at = a.received_at)
+              and not exists (select from events e where e.batch = a.batch
+                              and e.received_at = a.received_at and a.webhook = any(e.webhooks)
+                              and e.payload_removed is not null)
             order by a.since, a.batch limit $3
         ), begun as (
             insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,

@@ -2,8 +2,17 @@
 with last as (
     select * from attempts where batch = $1 and webhook = $2 and received_at = $4
     order by entry desc limit 1
-), wanted as (
+), wanted_at_all as (
     select * from last where state <> 'pending' and (not $3 or state = 'dead')
+), events_of as materialized (
+    -- The lock makes a removal of payloads at this moment wait, or is waited for.
+    select e.payload_removed from events e
+    where e.batch = $1 and $2 = any(e.webhooks) and e.received_at = $4
+      and exists (select from wanted_at_all)
+    for update
+), wanted as (
+    select * from wanted_at_all
+    where not exists (select from events_of where payload_removed is not null)
 ), free as (
     insert into claims as c (batch, webhook, entry, until)
     select batch, webhook, entry + 2, now() from wanted
@@ -28,4 +37,5 @@ with last as (
     where batch = (select batch from begun) and received_at = $4
 )
 select (select entry + 1 from begun) as entry, exists (select from wanted) as is_wanted,
+       exists (select from events_of where payload_removed is not null) as is_removed,
        exists (select from last) as is_known, (select state from last) as state_before

@@ -11,6 +11,7 @@ mod directory;
 mod failover;
 mod pages;
 mod partitions;
+mod payloads;
 mod reconcile;
 mod refold;
 mod refusals;

@@ -128,7 +128,7 @@ async fn drop_partitions(database: &Database) {
 }
 
 /// Waits until a statement waits for a lock.
-async fn until_waiting(database: &Database) {
+pub(crate) async fn until_waiting(database: &Database) {
     // Other tests use the same server.
     let waits = "select count(*) > 0 from pg_stat_activity
                  where wait_event_type = 'Lock' and datname = current_database()";

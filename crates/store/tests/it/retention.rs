@@ -21,6 +21,8 @@ const DAY: Duration = Duration::from_hours(24);
 /// As by default.
 const KEEP: Keep = Keep {
     facts: Some(Duration::from_hours(24 * 90)),
+    payloads: Some(Duration::from_hours(24 * 30)),
+    audit: Some(Duration::from_hours(24 * 400)),
     recognition: Some(Duration::from_hours(24 * 30)),
 };
 
@@ -44,7 +46,7 @@ async fn events(database: &Database) -> Vec<String> {
     rows.iter().map(|row| row.try_get(0).unwrap()).collect()
 }
 
-async fn count(database: &Database, table: &str) -> i64 {
+pub(crate) async fn count(database: &Database, table: &str) -> i64 {
     let sql = format!("select count(*) from {table}");
     database.client.query_one(&sql, &[]).await.unwrap().try_get(0).unwrap()
 }
@@ -63,7 +65,7 @@ async fn ended(database: &Database, due: AttemptRef, state: State) {
 }
 
 /// Discards the dead letter of a delivery.
-async fn discard(database: &Database, died: AttemptRef) {
+pub(crate) async fn discard(database: &Database, died: AttemptRef) {
     let letter = Letter {
         id: "letter",
         queue: "deliveries",

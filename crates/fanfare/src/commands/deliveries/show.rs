@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use fanfare_core::answer::Trace;
+use fanfare_core::payload::WhyRemoved;
 use fanfare_store::deliveries::{AttemptLog, Delivery};
 
 use fanfare_app::clock::rfc3339;
@@ -44,6 +45,7 @@ pub(super) fn facts(delivery: &Delivery) -> Vec<(&'static str, String)> {
         ("Created", rfc3339(delivery.created_at)),
         ("Finished", time(delivery.finished_at)),
         ("Next attempt", time(delivery.next_attempt_at)),
+        ("Payload removed", or_dash(delivery.payload_removed.map(WhyRemoved::sentence))),
     ]
 }
 
@@ -53,7 +55,8 @@ pub(super) const ATTEMPT_HEADINGS: [&str; 7] =
 
 /// The row of an attempt.
 pub(super) fn attempt_row(attempt: &AttemptLog) -> [String; ATTEMPT_HEADINGS.len()] {
-    let text = attempt.error.as_deref().or(attempt.response_body.as_deref());
+    let removed = attempt.payload_removed.map(WhyRemoved::sentence);
+    let text = attempt.error.as_deref().or(attempt.response_body.as_deref()).or(removed);
     let text: String = text.unwrap_or_default().chars().take(200).collect();
     [
         attempt.attempt.to_string(),

@@ -1,5 +1,6 @@
 //! Formats events for people.
 
+use fanfare_core::payload::WhyRemoved;
 use fanfare_store::events::{EventDetail, EventSummary, Planned};
 
 use fanfare_app::clock::rfc3339;
@@ -37,6 +38,7 @@ pub(super) fn facts(event: &EventSummary, detail: &EventDetail) -> Vec<(&'static
         ("Traceparent", or_dash(detail.traceparent.as_ref())),
         ("Webhooks", webhooks(event)),
         ("Notification", detail.notification.clone()),
+        ("Payload removed", or_dash(detail.payload_removed.map(WhyRemoved::sentence))),
     ]
 }
 
