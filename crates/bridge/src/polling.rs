@@ -111,6 +111,13 @@ impl Polling {
         if documents.is_empty() {
             return Ok(());
         }
+        if self.state.revision == 0 && documents.len() > 1 {
+            tracing::warn!(
+                documents = documents.len(),
+                "the directory is too large for one message: it is published in documents from \
+                 revision 1, which Fanfare takes only if its directory is empty"
+            );
+        }
         let is_snapshot = documents.first().is_some_and(|it| it.event_type == "directory.snapshot");
         self.state.revision = documents.last().map_or(self.state.revision, |last| last.revision);
         self.state.directory = next;
