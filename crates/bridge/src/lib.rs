@@ -138,6 +138,7 @@ impl Bridge {
             clock: config.clock,
             revision,
             seen,
+            left_out: Vec::new(),
         };
         let server = inbound::routes(config.url.path(), inbound);
         let work = async {

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::api::Api;
 use crate::changes::{Existence, Held, Target, changes, missing, snapshot};
 use crate::clock::Clock;
-use crate::directory::{Directory, Refused, Rules};
+use crate::directory::{Directory, LeftOut, Refused, Rules};
 use crate::outbox::{Seen, message, publish};
 use crate::reading::{ReadError, read, resources};
 use crate::routes::Routes;
@@ -55,6 +55,8 @@ pub(crate) struct Polling {
     pub(crate) clock: Clock,
     pub(crate) revision: watch::Sender<Option<i64>>,
     pub(crate) seen: Arc<Seen>,
+    /// The permissions that the last reading left out.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 impl Polling {
@@ -89,14 +91,7 @@ impl Polling {
         let began = Instant::now();
         let reading = read(&self.api, &self.routes).await?;
         let (read, left_out) = reading.directory(&self.rules)?;
-        for it in left_out {
-            tracing::warn!(
-                holder = it.holder,
-                permission = it.permission,
-                "a permission is left out: {}",
-                it.why
-            );
-        }
+        self.warn_of(left_out);
         let targets = missing(&self.state.directory, &read);
         let existing = self.existing(&targets).await;
         let existence = |target: &Target| self.existence(target, &existing);
@@ -135,6 +130,15 @@ impl Polling {
             );
         }
         Ok(())
+    }
+
+    /// Names the permissions that are left out, when they change.
+    fn warn_of(&mut self, left_out: Vec<LeftOut>) {
+        for it in left_out.iter().filter(|it| !self.left_out.contains(it)) {
+            let LeftOut { holder, permission, why } = it;
+            tracing::warn!(holder, permission, "a permission is left out: {why}");
+        }
+        self.left_out = left_out;
     }
 
     /// A snapshot with the next revision, if one message can have it. The first revision, and one after

@@ -1,8 +1,8 @@
 //! `fanfare bridge`: follows a report server that publishes nothing to a broker.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -25,7 +25,12 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     observer.without_database();
     let bridge = &settings.bridge;
     let folder = settings.bridge_folder()?;
-    fs::create_dir_all(&folder)
+    // Events may have passwords in them.
+    let mut private = DirBuilder::new();
+    private
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
         .with_context(|| format!("failed to make the bridge's folder {}", folder.display()))?;
     let config = Config {
         api: Api::new(wiring::USER_AGENT, bridge.server()?, bridge.credentials()?)?,
