@@ -8,6 +8,7 @@ mod all;
 mod api;
 mod api_v1;
 mod audit;
+mod bridge;
 mod broken_queues;
 mod browser;
 mod caches;

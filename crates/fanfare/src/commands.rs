@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Console,
     /// Run a router, a worker and a console in one process, for a small installation
     All,
+    /// Run a bridge: follow a report server that publishes nothing, by its webhooks and its API
+    Bridge,
     /// Manage the accounts that may sign in
     #[command(subcommand)]
     Users(users::Command),
@@ -88,7 +90,10 @@ impl Command {
     /// Whether the command is a process that logs as a role does. A migration is one, since it may
     /// wait for the database.
     pub(crate) fn is_role(&self) -> bool {
-        matches!(self, Self::Migrate | Self::Router | Self::Worker | Self::Console | Self::All)
+        matches!(
+            self,
+            Self::Migrate | Self::Router | Self::Worker | Self::Console | Self::All | Self::Bridge
+        )
     }
 
     /// The name of the process, if it sends spans.
@@ -108,6 +113,7 @@ impl Command {
             Self::Worker => roles::worker(settings).await,
             Self::Console => roles::console(settings).await,
             Self::All => roles::all(settings).await,
+            Self::Bridge => roles::bridge::run(settings).await,
             Self::Users(command) => users::run(command, settings).await,
             Self::Publishers(command) => publishers::run(command, settings).await,
             Self::Directory(command) => directory::run(command, settings).await,

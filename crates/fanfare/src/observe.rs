@@ -36,6 +36,7 @@ pub(crate) struct Observer {
     process: Process,
     broker: Option<BrokerSessions>,
     listener: Option<TcpListener>,
+    needs_database: bool,
 }
 
 impl Observer {
@@ -51,7 +52,7 @@ impl Observer {
         };
         let mut registry = Registry::new();
         let process = Process::new(&mut registry, env!("CARGO_PKG_VERSION"), COMMIT);
-        Ok(Self { name, registry, process, broker: None, listener })
+        Ok(Self { name, registry, process, broker: None, listener, needs_database: true })
     }
 
     /// The metrics of a router.
@@ -79,6 +80,11 @@ impl Observer {
         move |state| session.set(state)
     }
 
+    /// Lets the process be ready without a database, which it does not use.
+    pub(crate) fn without_database(&mut self) {
+        self.needs_database = false;
+    }
+
     /// How often to measure gauges; `None` if the metrics are not served.
     pub(crate) fn sample_every(&self) -> Option<Duration> {
         self.listener.is_some().then_some(SAMPLE_EVERY)
@@ -97,7 +103,7 @@ impl Observer {
             return lifecycle::run_roles(roles, |_| pending()).await;
         };
         // A connection of its own, because a probe must not wait for the queries of the roles.
-        let store = wiring::probe(settings, self.name)?;
+        let store = self.needs_database.then(|| wiring::probe(settings, self.name)).transpose()?;
         let answer = |stop| async move {
             let readiness = Readiness::new(store, self.broker, self.process, stop);
             let router = serve::router(Page { registry: self.registry, readiness });

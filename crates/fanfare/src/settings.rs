@@ -6,6 +6,7 @@
 //! the documents are made from these declarations. An invalid value ends the program with an error
 //! that names the setting, its source, and the expected form.
 
+mod bridge;
 #[cfg(test)]
 mod document;
 mod error;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use clap::{Args, FromArgMatches as _};
 use fanfare_core::mask::MaskPolicy;
 
+pub(crate) use bridge::Bridge;
 pub(crate) use error::SettingsError;
 pub(crate) use flags::Flags;
 pub(crate) use local_keys::LocalKeys;
@@ -81,6 +83,8 @@ pub(crate) struct Settings {
     #[command(flatten)]
     pub(crate) load: Load,
     #[command(flatten)]
+    pub(crate) bridge: Bridge,
+    #[command(flatten)]
     pub(crate) log: Log,
     /// Each setting with its text and its source.
     #[arg(skip)]
@@ -122,6 +126,12 @@ impl Settings {
     /// The broker's URL, for a command that needs it.
     pub(crate) fn amqp_url(&self) -> Result<&str, SettingsError> {
         self.servers.amqp_url.as_deref().ok_or_else(|| SettingsError::missing("amqp_url"))
+    }
+
+    /// The folder of the bridge's journal, state and secret.
+    pub(crate) fn bridge_folder(&self) -> Result<PathBuf, SettingsError> {
+        let key_file = self.local_keys.as_ref().map(LocalKeys::path);
+        self.bridge.folder(key_file.and_then(|path| path.parent().map(PathBuf::from)))
     }
 
     /// The machine's own key file; `None` if keys are set.

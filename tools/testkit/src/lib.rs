@@ -41,6 +41,8 @@ pub mod process;
 pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
+#[cfg(feature = "report-server")]
+pub mod report_server;
 pub mod roles;
 pub mod sandbox;
 pub mod servers;
@@ -56,7 +58,7 @@ mod endpoints;
 mod http;
 mod keeper;
 mod mutex;
-mod ports;
+pub mod ports;
 mod postgres;
 mod programs;
 mod rabbitmq;

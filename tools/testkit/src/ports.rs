@@ -10,6 +10,15 @@ use uuid::Uuid;
 const FIRST_PORT: u16 = 15_000;
 const N_PORTS: u16 = 15_000;
 
+/// Finds a free port.
+///
+/// # Errors
+///
+/// There is none.
+pub fn free_port() -> Result<u16> {
+    free_ports().map(|[port]| port)
+}
+
 /// Finds free ports. They are held until all are found, so that they differ.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::with_capacity(N);

@@ -13,14 +13,19 @@ const COMMANDS: &str = "crates/fanfare/src/commands/";
 /// The commands that run roles.
 const RUNS_ROLES: &str = "crates/fanfare/src/commands/roles";
 /// The libraries of the roles. The names are in two parts, so that this file does not contain them.
-const ROLES: [&str; 3] =
-    [concat!("fanfare", "_router"), concat!("fanfare", "_worker"), concat!("fanfare", "_console")];
+const ROLES: [&str; 4] = [
+    concat!("fanfare", "_router"),
+    concat!("fanfare", "_worker"),
+    concat!("fanfare", "_console"),
+    concat!("fanfare", "_bridge"),
+];
 
 /// Each package and those that it may use. No package uses one of its own layer or of a higher one.
-const ALLOWED: [(&str, &[&str]); 21] = [
+const ALLOWED: [(&str, &[&str]); 22] = [
     (
         "fanfare",
         &[
+            "fanfare-bridge",
             "fanfare-router",
             "fanfare-worker",
             "fanfare-console",
@@ -70,6 +75,10 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "fanfare-failpoints",
             "fanfare-core",
         ],
+    ),
+    (
+        "fanfare-bridge",
+        &["fanfare-app", "fanfare-http", "fanfare-broker", "fanfare-outbound", "fanfare-core"],
     ),
     ("fanfare-app", &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"]),
     ("fanfare-store", &["fanfare-core", "fanfare-tls"]),

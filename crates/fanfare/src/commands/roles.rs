@@ -1,5 +1,7 @@
 //! The commands that run roles. Each role gets its configuration and runs until a signal stops it.
 
+pub(crate) mod bridge;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -87,7 +87,8 @@ impl BrokerSessions {
 
 /// The servers that the roles of a process need.
 pub(crate) struct Readiness {
-    store: Store,
+    /// `None` for a process that uses no database.
+    store: Option<Store>,
     broker: Option<BrokerSessions>,
     process: Process,
     stop: CancellationToken,
@@ -97,7 +98,7 @@ pub(crate) struct Readiness {
 
 impl Readiness {
     pub(crate) fn new(
-        store: Store,
+        store: Option<Store>,
         broker: Option<BrokerSessions>,
         process: Process,
         stop: CancellationToken,
@@ -127,12 +128,13 @@ impl Readiness {
 
     /// The problem of the database, at most [`MAX_AGE`] old.
     pub(crate) async fn database(&self) -> Option<String> {
+        let store = self.store.as_ref()?;
         let mut known = self.database.lock().await;
         match &*known {
             Some((at, problem)) if at.elapsed() < MAX_AGE => return problem.clone(),
             _ => {}
         }
-        let problem = match timeout(DATABASE_TIMEOUT, self.store.schema_state()).await {
+        let problem = match timeout(DATABASE_TIMEOUT, store.schema_state()).await {
             Ok(answer) => problem(answer),
             Err(_) => Some(format!("the database did not answer within {DATABASE_TIMEOUT:?}")),
         };

@@ -1,0 +1,156 @@
+//! The bridge to a report server that publishes nothing to a broker.
+//!
+//! It registers one webhook at the report server, writes what is posted to it into a [journal], and
+//! publishes each [notification] as an event. It reads the server's users, roles and permissions
+//! ([`answers`]), makes a [directory] of them, and publishes the documents that [change](changes) it.
+//!
+//! What the report server does is not documented in full. What is a guess never decides that something
+//! is lost, or that access is given.
+
+pub mod answers;
+pub mod api;
+pub mod changes;
+pub mod clock;
+pub mod directory;
+mod inbound;
+pub mod journal;
+pub mod notification;
+mod outbox;
+mod polling;
+mod reading;
+mod registration;
+mod routes;
+pub mod state;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_app::Publisher;
+use fanfare_core::webhook::Secret;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::api::Api;
+use crate::clock::Clock;
+use crate::directory::Rules;
+use crate::inbound::Inbound;
+use crate::journal::{Journal, JournalError};
+use crate::outbox::{Outbox, Seen};
+use crate::polling::Polling;
+use crate::routes::Routes;
+use crate::state::{State, StateFile};
+
+/// The limits of the server: the report server posts eight notifications at once.
+const LIMITS: fanfare_http::Limits = fanfare_http::Limits {
+    connections: 256,
+    head: Duration::from_secs(10),
+    idle: Duration::from_mins(1),
+    life: Duration::from_hours(1),
+    max_head: 64 * 1024,
+};
+
+/// How a bridge runs.
+pub struct Config {
+    pub api: Api,
+    pub publisher: Publisher,
+    /// The address of the bridge as the report server reaches it, with the path.
+    pub url: Url,
+    /// With it the report server signs.
+    pub secret: Secret,
+    /// The attribute `source` of all events: names the report server.
+    pub source: String,
+    /// The folder of the journal and of the state.
+    pub folder: PathBuf,
+    /// The largest size of the journal, in bytes.
+    pub journal_limit: u64,
+    /// How the directory is made.
+    pub rules: Rules,
+    /// How often the directory is read.
+    pub poll_every: Duration,
+    pub clock: Clock,
+}
+
+/// A bridge that is ready to run.
+pub struct Bridge {
+    config: Config,
+    journal: Journal,
+    file: StateFile,
+    state: State,
+}
+
+/// Why a bridge can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("the state of the bridge in {} can't be read: {error}", folder.display())]
+    State { folder: PathBuf, error: io::Error },
+}
+
+impl Bridge {
+    /// Opens the journal and the state.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]
+    pub fn open(config: Config) -> Result<Self, StartError> {
+        let journal = Journal::open(&config.folder.join("journal"), config.journal_limit)?;
+        let failed = |error| StartError::State { folder: config.folder.clone(), error };
+        let file = StateFile::in_folder(&config.folder).map_err(failed)?;
+        let state = file.read().map_err(failed)?;
+        Ok(Self { config, journal, file, state })
+    }
+
+    /// Runs until `stop` is cancelled. What is in the journal then is published after the next start.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let Self { config, journal, file, state } = self;
+        let (revision, newest) = watch::channel(state.published());
+        let (api, routes) = (Arc::new(config.api), Arc::new(Routes::new()));
+        let (publisher, seen) = (Arc::new(config.publisher), Arc::new(Seen::default()));
+        let inbound = Inbound {
+            secret: config.secret.clone(),
+            journal: journal.clone(),
+            revision: newest.clone(),
+            clock: config.clock.clone(),
+        };
+        let outbox = Outbox {
+            api: Arc::clone(&api),
+            routes: Arc::clone(&routes),
+            publisher: Arc::clone(&publisher),
+            journal,
+            source: config.source.clone(),
+            revision: newest,
+            seen: Arc::clone(&seen),
+        };
+        let polling = Polling {
+            api: Arc::clone(&api),
+            routes,
+            publisher,
+            file,
+            state,
+            rules: config.rules,
+            source: config.source,
+            every: config.poll_every,
+            clock: config.clock,
+            revision,
+            seen,
+            left_out: Vec::new(),
+        };
+        let server = inbound::routes(config.url.path(), inbound);
+        let work = async {
+            // The report server verifies the address when it is registered, so the server is there.
+            let registration = registration::run(&api, &config.url, &config.secret);
+            tokio::join!(outbox.run(), polling.run(), registration);
+        };
+        let serving = fanfare_http::serve(listener, server, LIMITS, &stop);
+        let working = stop.run_until_cancelled(work);
+        let ((), _) = tokio::join!(serving, working);
+    }
+}
+
+#[cfg(test)]
+mod directory_tests;

@@ -1,0 +1,85 @@
+//! `fanfare bridge`: follows a report server that publishes nothing to a broker.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use fanfare_app::{Publisher, clock};
+use fanfare_bridge::api::Api;
+use fanfare_bridge::clock::Clock;
+use fanfare_bridge::directory::Rules;
+use fanfare_bridge::{Bridge, Config};
+use fanfare_core::webhook::Secret;
+use fanfare_store::random;
+
+use crate::lifecycle::Role;
+use crate::observe::Observer;
+use crate::settings::Settings;
+use crate::wiring;
+
+/// Runs a bridge until a signal stops it.
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
+    let mut observer = Observer::new(settings, "bridge").await?;
+    observer.without_database();
+    let bridge = &settings.bridge;
+    let folder = settings.bridge_folder()?;
+    // Events may have passwords in them.
+    let mut private = DirBuilder::new();
+    private
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("failed to make the bridge's folder {}", folder.display()))?;
+    let config = Config {
+        api: Api::new(wiring::USER_AGENT, bridge.server()?, bridge.credentials()?)?,
+        publisher: Publisher::new(wiring::broker(settings, "bridge")?),
+        url: bridge.url()?.clone(),
+        secret: secret(&folder)?,
+        source: bridge.source.clone(),
+        journal_limit: bridge.journal_limit(),
+        rules: Rules {
+            account: bridge.account()?.clone(),
+            administrators: bridge.administrators_role.clone(),
+        },
+        poll_every: bridge.poll,
+        clock: Clock::new(clock::now),
+        folder,
+    };
+    let wanted = bridge.listen;
+    let listener = fanfare_http::listen(wanted).with_context(|| {
+        format!(
+            "failed to listen on {wanted}; set FANFARE_BRIDGE_LISTEN to an address of this machine \
+             and a port that is free"
+        )
+    })?;
+    let address = listener.local_addr().context("failed to find out the port")?;
+    tracing::info!("listening on http://{address} for the report server");
+    let bridge = Bridge::open(config)?;
+    let role = Role::new("bridge", |stop| bridge.run(listener, stop));
+    observer.run(settings, vec![role]).await
+}
+
+/// The secret with which the report server signs. It is made once, and kept in the folder.
+fn secret(folder: &Path) -> anyhow::Result<Secret> {
+    let path = folder.join("secret");
+    let failed = || format!("failed to use {}", path.display());
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // 64 characters: the most that every version of the report server takes.
+            let halves = [random::bytes::<128>()?, random::bytes::<128>()?];
+            let halves = halves.iter().filter_map(|half| Secret::generate(half));
+            let text: String = halves.map(|half| half.reveal().to_owned()).collect();
+            let draft = folder.join("secret.new");
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(true).write(true).mode(0o600).open(&draft);
+            let mut file = file.with_context(failed)?;
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(failed)?;
+            fs::rename(&draft, &path).with_context(failed)?;
+            text
+        }
+        other => other.with_context(failed)?,
+    };
+    text.trim().parse().with_context(failed)
+}

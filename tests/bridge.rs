@@ -1,0 +1,267 @@
+//! The bridge to a report server that publishes nothing, against a simulated one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fanfare_testkit::ports::free_port;
+use fanfare_testkit::process::Process;
+use fanfare_testkit::receiver::{Receiver, Request};
+use fanfare_testkit::report_server::{ADMINISTRATOR, Dialect, Kind, ReportServer};
+use fanfare_testkit::wait::eventually;
+use serde_json::Value;
+
+use crate::world::{SOON, World};
+
+/// An installation with a bridge to a report server.
+struct Bridged {
+    world: World,
+    server: ReportServer,
+}
+
+impl Bridged {
+    async fn new(dialect: Dialect) -> Self {
+        let server = ReportServer::start(dialect).await;
+        server.switch(|it| it.pauses = [Duration::from_millis(300), Duration::from_secs(1)]);
+        let port = free_port().unwrap();
+        let address = format!("127.0.0.1:{port}");
+        let world = World::new()
+            .await
+            .with("FANFARE_BRIDGE_SERVER", &server.url())
+            .with("FANFARE_BRIDGE_USER", ADMINISTRATOR.0)
+            .with("FANFARE_BRIDGE_PASSWORD", ADMINISTRATOR.1)
+            .with("FANFARE_BRIDGE_LISTEN", &address)
+            .with("FANFARE_BRIDGE_URL", &format!("http://{address}/in/main"))
+            .with("FANFARE_BRIDGE_POLL", "300ms");
+        Self { world, server }
+    }
+
+    /// Starts a bridge, and waits until the directory is published and the webhook registered.
+    async fn start(&self) -> Process {
+        let bridge = self.world.spawn("bridge");
+        bridge.wait_for_line("published the directory", SOON).await;
+        self.registered().await;
+        bridge
+    }
+
+    async fn registered(&self) {
+        eventually("the bridge's webhook", SOON, async || {
+            let hooks = self.server.webhooks();
+            matches!(&hooks[..], [(_, false, _)]).then_some(()).ok_or(hooks)
+        })
+        .await;
+    }
+
+    /// Waits until everything that the server sent was answered, and checks that each was delivered
+    /// once to a receiver.
+    async fn all_arrive(&self, receiver: &Receiver, count: usize) {
+        eventually("the report server has sent everything", SOON * 2, async || {
+            let waiting = self.server.waiting();
+            if waiting == 0 { Ok(()) } else { Err(waiting) }
+        })
+        .await;
+        assert_eq!(self.server.given_up(), 0);
+        eventually("all notifications at the receiver", SOON * 2, async || {
+            let arrived = told(&receiver.requests()).values().sum::<usize>();
+            if arrived >= count { Ok(()) } else { Err(arrived) }
+        })
+        .await;
+        let told = told(&receiver.requests());
+        let sent = self.server.sent();
+        assert_eq!((told.len(), sent.len()), (count, count));
+        for it in sent {
+            assert_eq!(told.get(&(it.resource.clone(), it.action.clone())), Some(&1), "{it:?}");
+        }
+    }
+}
+
+/// How often each resource's action was told to a receiver.
+fn told(requests: &[Request]) -> HashMap<(String, String), usize> {
+    let mut told = HashMap::new();
+    for request in requests.iter().filter(|request| request.method == "POST") {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        for notification in body["Notifications"].as_array().unwrap() {
+            let text = |name: &str| notification[name].as_str().unwrap().to_owned();
+            *told.entry((text("Id"), text("UserAction"))).or_default() += 1;
+        }
+    }
+    told
+}
+
+async fn events_of_a_report_server_reach_those_who_may_read_them(dialect: Dialect) {
+    let bridged = Bridged::new(dialect).await;
+    let (server, world) = (&bridged.server, &bridged.world);
+    let anna = server.add_user("Anna");
+    let ben = server.add_user("Ben");
+    server.grant(&anna, 2, "sales");
+    server.set_members(&server.role("Report Reader"), &[&ben]);
+    let _router = world.start("router").await;
+    let _worker = world.start("worker").await;
+    let _bridge = bridged.start().await;
+    let [of_anna, of_ben] = [Receiver::start().await, Receiver::start().await];
+    world.webhook_of("anna", &of_anna.url("/"), &[]).await;
+    world.webhook_of("ben", &of_ben.url("/"), &[]).await;
+
+    let sales = server.create(Kind::Reports, Some("sales"));
+    let stock = server.create(Kind::Reports, Some("stock"));
+    let alert = server.create(Kind::Alerts, None);
+    server.act(Kind::Reports, &sales, "edit");
+    server.delete(Kind::Reports, &sales);
+    server.delete(Kind::Reports, &stock);
+    of_anna.wait_for(3, SOON).await;
+    of_ben.wait_for(5, SOON).await;
+    let last = server.create(Kind::Reports, Some("sales"));
+    of_anna.wait_for(4, SOON).await;
+    of_ben.wait_for(6, SOON).await;
+    let expected = |ids: &[(&str, &str)]| {
+        let entry = |(id, action): &(&str, &str)| (((*id).to_owned(), (*action).to_owned()), 1);
+        ids.iter().map(entry).collect::<HashMap<_, _>>()
+    };
+    let of_sales =
+        [(&*sales, "upload"), (&*sales, "edit"), (&*sales, "delete"), (&*last, "upload")];
+    let of_both = [&of_sales[..], &[(&*stock, "upload"), (&*stock, "delete")]].concat();
+    assert_eq!(told(&of_anna.requests()), expected(&of_sales));
+    assert_eq!(told(&of_ben.requests()), expected(&of_both));
+    assert!(!told(&of_ben.requests()).contains_key(&(alert, "create".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_the_framework_server_reach_those_who_may_read_them() {
+    events_of_a_report_server_reach_those_who_may_read_them(Dialect::Framework).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_the_net_server_reach_those_who_may_read_them() {
+    events_of_a_report_server_reach_those_who_may_read_them(Dialect::Net).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_that_is_taken_away_ends_with_the_next_reading() {
+    let bridged = Bridged::new(Dialect::Framework).await;
+    let (server, world) = (&bridged.server, &bridged.world);
+    let anna = server.add_user("Anna");
+    let report = server.create(Kind::Reports, Some("sales"));
+    server.grant(&anna, 1, &report);
+    let _router = world.start("router").await;
+    let _worker = world.start("worker").await;
+    let _bridge = bridged.start().await;
+    let receiver = Receiver::start().await;
+    world.webhook_of("anna", &receiver.url("/"), &[]).await;
+    server.act(Kind::Reports, &report, "edit");
+    receiver.wait_for(1, SOON).await;
+
+    // The report exists, so that the permission was revoked and nothing is held back.
+    server.revoke(&anna, 1, &report);
+    let reads = async |report: &str| {
+        let subject = format!("categories/sales/reports/{report}");
+        world
+            .json(&["access", "readers", &subject])
+            .await
+            .to_string()
+            .to_lowercase()
+            .contains("anna")
+    };
+    eventually("anna may not read it", SOON, async || (!reads(&report).await).then_some(())).await;
+    // A deletion takes its permissions with it, and is told all the same.
+    server.grant(&anna, 1, &report);
+    eventually("anna may read it", SOON, async || reads(&report).await.then_some(())).await;
+    server.delete(Kind::Reports, &report);
+    receiver.wait_for(2, SOON).await;
+    let told = told(&receiver.requests());
+    assert_eq!(
+        told.keys().map(|(_, action)| action.as_str()).filter(|it| *it == "delete").count(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_away_and_a_bridge_that_is_killed_lose_nothing() {
+    let bridged = Bridged::new(Dialect::Framework).await;
+    let (server, world) = (&bridged.server, &bridged.world);
+    let anna = server.add_user("Anna");
+    server.set_members(&server.role("Report Reader"), &[&anna]);
+    let _router = world.start("router").await;
+    let _worker = world.start("worker").await;
+    let mut bridge = bridged.start().await;
+    let receiver = Receiver::start().await;
+    world.webhook_of("anna", &receiver.url("/"), &[]).await;
+    server.switch(|it| it.twice = true);
+    // A broker that this bridge can't reach.
+    let away = [("FANFARE_AMQP_URL", "amqp://fanfare:none@127.0.0.1:1")];
+    for round in 0..10 {
+        for _ in 0..20 {
+            server.create(Kind::Reports, Some("sales"));
+        }
+        bridge.kill9();
+        let changed = if round < 7 { &away[..] } else { &[] };
+        bridge = world.spawn_with_envs("bridge", changed);
+        bridge.wait_for_line("for the report server", SOON).await;
+    }
+    bridged.all_arrive(&receiver, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difficult_report_server_costs_no_event_and_no_wrong_directory() {
+    let bridged = Bridged::new(Dialect::Net).await;
+    let (server, world) = (&bridged.server, &bridged.world);
+    server.switch(|it| {
+        it.rate_limit = true;
+        it.html = 17;
+        it.errors = 7;
+        it.changes_while_read = 2;
+        it.names = true;
+        it.v3_in_part = true;
+        it.at_once = 3;
+    });
+    let anna = server.add_user("Anna");
+    server.set_members(&server.role("Report Reader"), &[&anna]);
+    let _router = world.start("router").await;
+    let _worker = world.start("worker").await;
+    let _bridge = bridged.start().await;
+    let receiver = Receiver::start().await;
+    world.webhook_of("anna", &receiver.url("/"), &[]).await;
+    for number in 0..30 {
+        if number % 10 == 0 {
+            server.expire_tokens();
+        }
+        server.create(Kind::Reports, Some("sales"));
+    }
+    bridged.all_arrive(&receiver, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bridges_webhook_is_one_and_comes_back_when_it_is_paused() {
+    let bridged = Bridged::new(Dialect::Framework).await;
+    let bridge = bridged.start().await;
+    drop(bridge);
+    bridged.server.pause_webhooks();
+    let bridge = bridged.world.spawn("bridge");
+    bridge.wait_for_line("mended the bridge's webhook", SOON).await;
+    let hooks = bridged.server.webhooks();
+    assert!(matches!(&hooks[..], [(_, false, description)] if description == "Fanfare bridge"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_at_the_report_server_is_said_plainly() {
+    let bridged = Bridged::new(Dialect::Framework).await;
+    let (server, world) = (&bridged.server, bridged.world);
+    let says = async |world: &World, text: &str| {
+        let bridge = world.spawn("bridge");
+        bridge.wait_for_line(text, SOON).await;
+    };
+    let world = world.with("FANFARE_BRIDGE_PASSWORD", "wr0ng-password-of-nobody");
+    says(&world, "check FANFARE_BRIDGE_USER and FANFARE_BRIDGE_PASSWORD").await;
+    let world = world.with("FANFARE_BRIDGE_PASSWORD", ADMINISTRATOR.1);
+    server.switch(|it| it.has_webhooks = false);
+    says(&world, "this report server has no webhooks").await;
+    server.switch(|it| it.html = 1);
+    says(&world, "answers a page or something else that is not JSON").await;
+    server.switch(|it| it.html = 0);
+    server.add_role("SYSTEM ADMINISTRATOR", &[]);
+    says(&world, "two roles have the name").await;
+    let ben = server.add_user("Ben");
+    let world =
+        world.with("FANFARE_BRIDGE_USER", "Ben").with("FANFARE_BRIDGE_PASSWORD", "pa55word-of-Ben");
+    says(&world, "make it a member of System Administrator").await;
+    server.remove_user(&ben);
+    says(&world, "check FANFARE_BRIDGE_USER").await;
+}
