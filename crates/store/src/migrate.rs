@@ -16,7 +16,7 @@ const LOCK: i64 = 0x0066_616e_6661_7265;
 
 /// The name of the first migration. Versions before 0.1.0 had other migrations for the same schema.
 /// None of these versions was released, so their databases can't be upgraded.
-const FIRST: &str = "schema";
+const FIRST: &str = "first_release";
 
 /// The rights of the roles of `deploy/postgres`, in databases whose cluster has these roles.
 const GRANTS: &str = include_str!("../../../deploy/postgres/grants.sql");

@@ -1,6 +1,6 @@
 //! Payloads: events' data and answers' bodies, which are removed before the facts are.
 //!
-//! They are removed by a function of the database (`migrations/V9`), a few batches at a time in the
+//! They are removed by a function of the database (`migrations/V1`), a few batches at a time in the
 //! order of their rows, which remembers how far it has come. Rows stay in their partition, and a mark
 //! says why the payload is gone.
 

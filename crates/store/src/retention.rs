@@ -2,7 +2,7 @@
 //! So are the months of the audit trail. Payloads have an age of their own ([`payloads`](crate::payloads)).
 //!
 //! Partitions are made and dropped by functions of the database that run with the rights of the tables'
-//! owner (`migrations/V2`, `V3`, `V9`), because a role may not change tables. They wait at most 100 ms
+//! owner (`migrations/V1`), because a role may not change tables. They wait at most 100 ms
 //! for their locks, since everything else waits behind them; then they fail, and are tried again later.
 
 use std::time::Duration;

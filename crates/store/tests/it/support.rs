@@ -42,14 +42,6 @@ impl Database {
         Self::of(sandbox).await
     }
 
-    /// A connection to another database on the same server, which has no tables.
-    pub(crate) async fn empty(&self) -> Client {
-        let name = format!("empty_{}", Uuid::new_v4().simple());
-        self.client.batch_execute(&format!("create database {name}")).await.unwrap();
-        let url = self.sandbox.database_url.replace(self.sandbox.on_servers().1, &name);
-        connect(&url).await
-    }
-
     /// Another connection that does not belong to the store.
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.sandbox.database_url).await
