@@ -1,4 +1,11 @@
 //! Migrations, which are embedded, go only forward, and run in one process at a time.
+//!
+//! A migration that waits for the lock of a table makes everything behind it wait, too. So it waits for
+//! a second, gives way, and tries again.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
 
 use crate::connection::Connection;
 use crate::directory::{Refolded, refold};
@@ -13,6 +20,13 @@ mod embedded {
 
 /// The number of the advisory lock, which no other program should use: "fanfare" in ASCII.
 const LOCK: i64 = 0x0066_616e_6661_7265;
+
+/// The longest wait for the lock of a table.
+const LOCK_TIME: &str = "-- migrate\nset lock_timeout = '1s'";
+/// The pause after a lock was not free, in which others can work.
+const LOCK_PAUSE: Duration = Duration::from_secs(3);
+/// How often a migration is tried whose lock is not free: for about ten minutes.
+const LOCK_TRIES: usize = 150;
 
 /// The name of the first migration. Versions before 0.1.0 had other migrations for the same schema.
 /// None of these versions was released, so their databases can't be upgraded.
@@ -53,14 +67,15 @@ impl Store {
         }
         let mut client = self.connection("migrate the database").await?;
         client.execute("-- migrate\nselect pg_advisory_lock($1)", &[&LOCK]).await?;
-        let result = embedded::migrations::runner().run_async(client.library()).await;
+        client.execute(LOCK_TIME, &[]).await?;
+        let result = apply(&mut client).await;
+        client.execute("-- migrate\nreset lock_timeout", &[]).await?;
         let rest = match result {
             Ok(_) => finish(&mut client).await,
             Err(_) => Ok(Refolded::default()),
         };
         client.execute("-- migrate\nselect pg_advisory_unlock($1)", &[&LOCK]).await?;
-        let report = result.map_err(|error| StoreError::Migrate(Box::new(error)))?;
-        let applied = report.applied_migrations().iter().map(ToString::to_string).collect();
+        let applied = result?;
         let names = rest?;
         // A router makes them if a lock is not free now.
         self.partitions_make(DAYS_AHEAD).await?;
@@ -93,6 +108,33 @@ impl Store {
             std::cmp::Ordering::Equal => SchemaState::Current(program),
             std::cmp::Ordering::Greater => SchemaState::Ahead { database, program },
         })
+    }
+}
+
+/// Applies the missing migrations, each in a transaction of its own, and returns their names.
+async fn apply(client: &mut Connection) -> Result<Vec<String>, StoreError> {
+    let (mut applied, mut tries) = (Vec::new(), LOCK_TRIES);
+    let runner = embedded::migrations::runner();
+    loop {
+        let error = match runner.run_async(client.library()).await {
+            Ok(report) => {
+                applied.extend(report.applied_migrations().iter().map(ToString::to_string));
+                return Ok(applied);
+            }
+            Err(error) => error,
+        };
+        let done = error.report().map(|report| report.applied_migrations().as_slice());
+        applied.extend(done.unwrap_or_default().iter().map(ToString::to_string));
+        let error = StoreError::Migrate(Box::new(error));
+        if error.sql_state() != Some(&SqlState::LOCK_NOT_AVAILABLE) || tries == 0 {
+            return Err(error);
+        }
+        tries -= 1;
+        tracing::warn!(
+            "another transaction holds a table that the migration changes; giving way to others, and \
+             trying again"
+        );
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
 }
 

@@ -9,6 +9,7 @@ mod claims;
 mod departures;
 mod directory;
 mod failover;
+mod migrate;
 mod pages;
 mod partitions;
 mod payloads;
