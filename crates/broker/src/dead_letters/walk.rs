@@ -92,9 +92,13 @@ struct Shown {
 
 impl Walk {
     /// Begins a walk over a queue. If it is dropped in the middle, its letters return to the queue
-    /// too.
+    /// too. A queue that does not exist has no letters: a router declares it when it starts.
     pub async fn begin(session: &Session, queue: Queue) -> Result<Self, BrokerError> {
-        let length = u64::from(session.depth(queue).await?.ready);
+        let length = match session.depth(queue).await {
+            Ok(depth) => u64::from(depth.ready),
+            Err(BrokerError::Missing { .. }) => 0,
+            Err(error) => return Err(error),
+        };
         let channel = session.channel().await?;
         let returns = Returns::new(session.arrivals());
         let (session, walked) = (session.clone(), Walked::default());
