@@ -110,18 +110,18 @@ impl Message {
         self.headers.set(ID, id.simple().to_string());
     }
 
-    /// The digest of what was published: equal messages have equal digests, whatever Fanfare added.
-    /// `kind` keeps the digests of different uses apart.
+    /// The digest of a message without the headers that differ each time it is refused or held, and
+    /// without `other` ones: it is the same when the broker delivers the message again.
     #[must_use]
-    pub fn published_digest(&self, kind: &str) -> Uuid {
-        let mut published = self.clone();
-        for name in [DETAIL, DEAD_AT, ID, KEPT_ID] {
-            published.headers.remove(name);
+    pub fn stable_digest(&self, other: &[&str]) -> Uuid {
+        let mut stable = self.clone();
+        for name in [DETAIL, DEAD_AT, ID, KEPT_ID].iter().chain(other) {
+            stable.headers.remove(name);
         }
         let mut hash = Sha256::new();
-        hash.update(kind);
-        hash.update(published.headers.canonical());
-        hash.update(&published.body);
+        // What can't be encoded can't be published either, so nobody looks for it.
+        hash.update(stable.encode_properties().unwrap_or_default());
+        hash.update(&stable.body);
         let mut digest = [0; 16];
         digest.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
         Uuid::from_bytes(digest)

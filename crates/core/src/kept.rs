@@ -47,9 +47,8 @@ impl Contents {
 
     fn add_entry(&mut self, entry: &str) {
         let Ok(Members(members)) = serde_json::from_str(entry) else { return };
-        let value = |wanted: &str| {
-            members.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value)
-        };
+        let value =
+            |wanted: &str| members.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value);
         let text = |name: &str| value(name).and_then(text_of);
         self.add(text, value("data"));
     }
@@ -63,7 +62,8 @@ impl Contents {
         self.subjects.extend(readable("subject"));
         let event_type = readable("type").unwrap_or_default();
         if event_type.eq_ignore_ascii_case("directory.user") {
-            let members = data.and_then(|data| serde_json::from_str::<Members<'_>>(data.get()).ok());
+            let members =
+                data.and_then(|data| serde_json::from_str::<Members<'_>>(data.get()).ok());
             let name = members.as_ref().and_then(|it| it.0.iter().find(|(name, _)| name == "name"));
             self.users.extend(name.and_then(|(_, value)| text_of(value)).map(|name| fold(&name)));
         }

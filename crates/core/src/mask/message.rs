@@ -67,7 +67,9 @@ impl MaskPolicy {
             let event_type = message.attribute("type").and_then(AttributeValue::to_text);
             edits.replace(whole, &self.data(DataKind::of(event_type.as_deref()), whole));
         } else if let Ok(entries) = serde_json::from_str::<Vec<&RawValue>>(whole) {
-            entries.iter().for_each(|entry| self.entry(entry.get(), &mut edits));
+            for entry in entries {
+                self.entry(entry.get(), &mut edits);
+            }
         } else {
             self.entry(whole, &mut edits);
         }
