@@ -30,6 +30,7 @@ mod failpoints;
 mod hostile;
 mod http_publishing;
 mod isolation;
+mod kept;
 mod lost_answers;
 mod malformed;
 mod masking;

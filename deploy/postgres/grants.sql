@@ -23,6 +23,8 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
            sweep_kept(timestamptz, integer), remove_payloads(timestamptz, integer),
            drop_audit_month(timestamptz)
         to fanfare_router;
+    -- What it keeps in the broker: dead events, and events that wait for their revision.
+    grant select, insert, update, delete on kept_messages, lost_queues to fanfare_router;
     grant select on queue_progress, workers to fanfare_router;
     -- It notes which workers have died.
     grant update (dead_from, found_on) on workers to fanfare_router;
@@ -86,6 +88,9 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, insert on event_keys, attempts to fanfare_console;
     -- Dead letters that an administrator discards.
     grant insert on discards to fanfare_console;
+    -- Dead events that an administrator replays or discards.
+    grant select, update (return_at, returns, settled_at, settled_as, properties, body)
+        on kept_messages to fanfare_console;
     grant select, insert, update on claims to fanfare_console;
     grant select, insert, update on resends to fanfare_console;
     -- How webhooks do, for the grid.

@@ -16,6 +16,7 @@ const DOCUMENTS: Crew = Crew {
     processes: 2,
     steps: &[
         Step::RouterAppliesDocuments,
+        Step::RouterRecordsKept,
         Step::RouterKeeps,
         Step::RouterAcknowledgesKept,
         Step::DirectoryTakes,

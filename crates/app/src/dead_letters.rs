@@ -1,4 +1,6 @@
-//! Use cases of dead letters: list, show, replay and discard.
+//! Use cases of dead letters: list, show, replay, discard, and put back what the broker has lost.
+
+mod restore;
 
 use std::time::Instant;
 
@@ -11,9 +13,11 @@ use fanfare_core::audit::{self, Author, Entry};
 use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::{AttemptRef, Restart};
 use fanfare_store::{Store, StoreError};
+use uuid::Uuid;
 
 use crate::receiving::not_receiving;
 use crate::{Actor, NotAdministrator, NotReceiving};
+pub use restore::restore;
 
 /// The action on dead letters.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,17 +163,26 @@ pub async fn list(
 
 /// Finds a dead letter by its id. Returns `None` when there is none.
 ///
+/// The ledger keeps dead events, masked. Only a letter that it does not have is looked for in the
+/// queues, letter by letter.
+///
 /// # Errors
 ///
 /// [`Stopped`]
 pub async fn show(
-    session: &Session,
+    stores: Stores<'_>,
     actor: &Actor,
     id: String,
 ) -> Result<Option<(Kind, DeadLetter)>, Stopped> {
     actor.administrator()?;
+    if let Ok(id) = Uuid::parse_str(&id)
+        && let Some(kept) = stores.store.kept_find(id).await?
+        && let Some(letter) = restore::encoded(kept).decode()
+    {
+        return Ok(Some((Kind::Events, DeadLetter::of_message(letter))));
+    }
     let choice = Choice { ids: vec![id], ..Choice::default() };
-    let mut look = look(session, choice, None, None);
+    let mut look = look(stores.session, choice, None, None);
     let found = look.next().await?;
     look.end().await?;
     Ok(found)
@@ -304,9 +317,17 @@ impl Settler<'_> {
         }
     }
 
-    /// Adds to the audit trail that a letter leaves its queue.
+    /// Records that a letter leaves its queue: in the audit trail, and in the row that keeps a dead
+    /// event.
     async fn note(&self, action: Action, kind: Kind, letter: &DeadLetter) -> Result<(), Stopped> {
-        Ok(self.store.audit_add(&self.author, &entry(action, kind, letter)).await?)
+        let (store, author, entry) = (self.store, &self.author, entry(action, kind, letter));
+        let id = letter.kept_id();
+        match (kind, action) {
+            (Kind::Events, Action::Replay) => store.kept_replayed(id, author, &entry).await?,
+            (Kind::Events, Action::Discard) => store.kept_discard(id, author, &entry).await?,
+            (Kind::Deliveries, _) => store.audit_add(author, &entry).await?,
+        }
+        Ok(())
     }
 }
 

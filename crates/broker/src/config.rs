@@ -4,6 +4,7 @@ use crate::error::BrokerError;
 use crate::host::{BrokerHost, unusable};
 use crate::hosts::Hosts;
 use crate::queue_health::QueueHealth;
+use crate::topology::Queue;
 use crate::wire::room::Room;
 use fanfare_core::hosts;
 use fanfare_core::shard::ShardCount;
@@ -19,6 +20,8 @@ pub struct Config {
     delivery_queues: ShardCount,
     queue_health: Arc<QueueHealth>,
     room: Room,
+    /// The queue that sessions don't declare.
+    undeclared: Option<Queue>,
 }
 
 impl Config {
@@ -52,13 +55,32 @@ impl Config {
         let delivery_queues = ShardCount::ONE;
         let (hosts, name) = (Arc::new(Hosts::new(hosts)), name.to_owned());
         let (queue_health, room) = (Arc::default(), Room::default());
-        Ok(Self { hosts, name, broker, delivery_queues, queue_health, room })
+        let undeclared = None;
+        Ok(Self { hosts, name, broker, delivery_queues, queue_health, room, undeclared })
     }
 
     /// The same with this number of delivery queues instead of one.
     #[must_use]
     pub fn with_delivery_queues(self, delivery_queues: ShardCount) -> Self {
         Self { delivery_queues, ..self }
+    }
+
+    /// The same with sessions that declare every queue but this one. Whoever declares it can find out
+    /// before whether the broker has lost it.
+    #[must_use]
+    pub fn without_declaring(self, queue: Queue) -> Self {
+        Self { undeclared: Some(queue), ..self }
+    }
+
+    /// The same with sessions that declare every queue.
+    #[must_use]
+    pub fn declaring_all(self) -> Self {
+        Self { undeclared: None, ..self }
+    }
+
+    /// The queue that sessions don't declare.
+    pub(crate) fn undeclared(&self) -> Option<Queue> {
+        self.undeclared
     }
 
     /// The delivery queues that jobs are spread over and taken from.

@@ -9,6 +9,7 @@
 mod choice;
 mod look;
 mod replay;
+mod restore;
 mod walk;
 
 use crate::error::BrokerError;
@@ -20,6 +21,7 @@ pub use choice::{Choice, Kind};
 pub use look::{Look, NoPosition, Position};
 pub use replay::{Replay, dead_delivery, replay};
 pub(crate) use replay::{event, without_data};
+pub use restore::{EncodedLetter, restore};
 pub use walk::{Walk, Walked};
 
 /// The decision about a letter.

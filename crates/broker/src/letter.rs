@@ -19,6 +19,8 @@ pub(crate) const DETAIL: &str = "x-fanfare-detail";
 pub(crate) const ROUTING_KEY: &str = "x-fanfare-routing-key";
 pub(crate) const DEAD_AT: &str = "x-fanfare-dead-at";
 pub(crate) const ID: &str = "x-fanfare-dead-letter-id";
+/// The row of the ledger that keeps the message while it waits, or until it is routed again.
+pub(crate) const KEPT_ID: &str = "x-fanfare-kept-id";
 pub(crate) const WEBHOOK: &str = "x-fanfare-webhook";
 pub(crate) const OWNER: &str = "x-fanfare-owner";
 pub(crate) const EVENT: &str = "x-fanfare-event";
@@ -81,17 +83,82 @@ pub fn reject(
     message
 }
 
+impl Message {
+    /// The row of the ledger that keeps this message: of one that waits or is replayed, or of a dead
+    /// letter that a person moved back by hand. Only a message from one of Fanfare's own queues says
+    /// the truth.
+    #[must_use]
+    pub fn kept_id(&self) -> Option<Uuid> {
+        let id = |name| self.headers.text(name).and_then(|id| Uuid::parse_str(id).ok());
+        id(KEPT_ID).or_else(|| id(ID))
+    }
+
+    /// Names the row of the ledger that keeps this message while it waits.
+    pub fn set_kept_id(&mut self, id: Uuid) {
+        self.headers.set(KEPT_ID, id.simple().to_string());
+    }
+
+    /// Removes the name of a row of the ledger.
+    pub fn remove_kept_id(&mut self) {
+        self.headers.remove(KEPT_ID);
+        self.headers.remove(ID);
+    }
+
+    /// Gives a dead letter the id of the row of the ledger that keeps it.
+    pub fn set_letter_id(&mut self, id: Uuid) {
+        self.headers.remove(KEPT_ID);
+        self.headers.set(ID, id.simple().to_string());
+    }
+
+    /// The digest of a message without the headers that differ each time it is refused or held, and
+    /// without `other` ones: it is the same when the broker delivers the message again.
+    #[must_use]
+    pub fn stable_digest(&self, other: &[&str]) -> Uuid {
+        let mut stable = self.clone();
+        for name in [DETAIL, DEAD_AT, ID, KEPT_ID].iter().chain(other) {
+            stable.headers.remove(name);
+        }
+        let mut hash = Sha256::new();
+        // What can't be encoded can't be published either, so nobody looks for it.
+        hash.update(stable.encode_properties().unwrap_or_default());
+        hash.update(&stable.body);
+        let mut digest = [0; 16];
+        digest.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+        Uuid::from_bytes(digest)
+    }
+}
+
 impl DeadLetter {
     /// The message as it was before, without the headers of the dead letter, for publishing it
     /// again with [`Self::routing_key`] or to its queue.
     #[must_use]
     pub fn original(&self) -> Message {
         let mut message = self.message.clone();
-        let added = [FORMAT_NUMBER, REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID];
+        let added = [FORMAT_NUMBER, REASON, DETAIL, ROUTING_KEY, DEAD_AT, ID, KEPT_ID];
         for name in added.into_iter().chain([RAW_PROPERTIES, RAW_ROUTING_KEY]) {
             message.headers.remove(name);
         }
         message
+    }
+
+    /// The row of the ledger that keeps a dead event: they have the same id. The letters of the broker,
+    /// and of workers, have none.
+    #[must_use]
+    pub fn kept_id(&self) -> Option<Uuid> {
+        let own = self.message.headers.text(ID).is_some_and(|id| id == self.id);
+        Uuid::parse_str(&self.id).ok().filter(|_| own)
+    }
+
+    /// The dead letter in a message of Fanfare's, such as the ledger keeps.
+    #[must_use]
+    pub fn of_message(message: Message) -> Self {
+        Self::of(Received {
+            message,
+            delivery_count: 0,
+            exchange: String::new(),
+            routing_key: String::new(),
+            unreadable: None,
+        })
     }
 
     pub(crate) fn read(delivery: Delivery) -> Self {

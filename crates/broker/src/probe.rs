@@ -13,7 +13,7 @@
 use crate::config::Config;
 use crate::connect::connect_any;
 use crate::error::BrokerError;
-use crate::topology;
+use crate::topology::{self, Queue};
 use fanfare_core::chain::chain;
 use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
@@ -99,6 +99,18 @@ pub async fn repair(config: &Config, queue: &str) -> Result<bool, BrokerError> {
     topology::declare_one(&channel, &row, config.delivery_queues()).await?;
     prober.close().await;
     Ok(true)
+}
+
+/// Whether a queue does not exist.
+///
+/// # Errors
+///
+/// The broker can't be reached, or refuses this user.
+pub async fn is_missing(config: &Config, queue: Queue) -> Result<bool, BrokerError> {
+    let mut prober = Prober::new(config);
+    let condition = prober.condition(queue.name(), false).await?;
+    prober.close().await;
+    Ok(condition == Condition::Missing)
 }
 
 /// Declares a queue if it is missing; returns whether it was.

@@ -350,7 +350,12 @@ async fn send(
 /// Sets a property that is a short text.
 type With = fn(BasicProperties, ShortString) -> BasicProperties;
 
-fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
+/// The properties with which a message is published.
+///
+/// # Errors
+///
+/// [`PublishError::Unsendable`]: a text is too long for the protocol.
+pub(crate) fn properties(message: &Message) -> Result<BasicProperties, PublishError> {
     let Properties {
         content_encoding,
         kind,

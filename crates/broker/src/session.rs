@@ -71,7 +71,8 @@ const CONSUME_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Session {
     /// Connects and declares the topology. A user that may not declare works with what one that
-    /// may has declared. A queue that can't be declared, because it is broken, is left out.
+    /// may has declared. A queue that can't be declared, because it is broken, is left out, and so is
+    /// the one that [`Config::without_declaring`] names.
     ///
     /// # Errors
     ///
@@ -79,7 +80,8 @@ impl Session {
     /// differs, or lacks one that this user may not declare.
     pub async fn open(config: &Config) -> Result<Self, BrokerError> {
         let mut left = DECLARE_AGAIN;
-        let mut without = BTreeSet::new();
+        let mut without: BTreeSet<String> =
+            config.undeclared().map(|queue| queue.name().to_owned()).into_iter().collect();
         loop {
             let session = Self::look(config).await?;
             let consuming = &session.inner.consuming;

@@ -48,15 +48,30 @@ pub async fn supervise<E, Work>(
     config: &Config,
     stop: &CancellationToken,
     on_state: impl Fn(State),
-    mut body: impl FnMut(Session) -> Work,
+    body: impl FnMut(Session) -> Work,
 ) where
     E: Into<Cause>,
     Work: Future<Output = Result<(), E>>,
 {
+    supervise_opening(config, stop, on_state, || Session::open(config), body).await;
+}
+
+/// The same with sessions that `open` opens.
+pub async fn supervise_opening<E, Work, Opening>(
+    config: &Config,
+    stop: &CancellationToken,
+    on_state: impl Fn(State),
+    mut open: impl FnMut() -> Opening,
+    mut body: impl FnMut(Session) -> Work,
+) where
+    E: Into<Cause>,
+    Work: Future<Output = Result<(), E>>,
+    Opening: Future<Output = Result<Session, BrokerError>>,
+{
     let mut pause = FIRST_PAUSE;
     loop {
         on_state(State::Connecting);
-        let Some(opened) = stop.run_until_cancelled(Session::open(config)).await else {
+        let Some(opened) = stop.run_until_cancelled(open()).await else {
             return;
         };
         let began = Instant::now();

@@ -26,6 +26,7 @@ use crate::traceparent;
 use attributes::Attributes;
 use message::{ContentMode, not_json, read};
 
+pub(crate) use attributes::Members;
 pub use attributes::access_revision;
 pub use message::{AttributeValue, EventMessage};
 

@@ -43,6 +43,7 @@ pub mod hosts;
 pub mod ids;
 pub mod job;
 pub mod json;
+pub mod kept;
 pub mod mask;
 pub mod name;
 pub mod notification;

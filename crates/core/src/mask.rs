@@ -4,9 +4,10 @@
 //! never the password. [`MaskPolicy::apply`] masks the passwords in those strings, and the values
 //! that an administrator selects by path; every other byte stays unchanged. `walk` traverses the
 //! JSON text, `path` parses and matches paths, `text` finds passwords in connection strings, and
-//! `keys` has the names of secrets.
+//! `keys` has the names of secrets. `message` masks a message that may hold no valid event.
 
 mod keys;
+mod message;
 mod path;
 mod text;
 mod walk;

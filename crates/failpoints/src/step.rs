@@ -46,6 +46,8 @@ steps! {
     RouterPlans = "router-plans",
     /// The jobs of a router are confirmed.
     RouterPublishes = "router-publishes",
+    /// A router has written the rows of dead letters and held messages.
+    RouterRecordsKept = "router-records-kept" refines "RouterPublishes",
     /// The dead letters and held messages of a router are confirmed.
     RouterKeeps = "router-keeps" refines "RouterPublishes",
     /// A router has acknowledged events whose jobs are confirmed.
@@ -68,6 +70,11 @@ steps! {
     Reconciles = "reconciles",
     /// The reconciler has noted that it has published.
     ReconcilerNotes = "reconciler-notes" refines "Reconciles",
+
+    /// A router has noted that the broker has lost a queue, and has not declared it.
+    RouterNotesLostQueue = "router-notes-lost-queue" refines "Reconciles",
+    /// The letters of a lost queue are confirmed, and it is still noted as lost.
+    RouterRestoresLetters = "router-restores-letters" refines "Reconciles",
 
     /// A worker has received a job.
     WorkerTakes = "worker-takes",

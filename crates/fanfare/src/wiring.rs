@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use fanfare_app::{Context, Publisher};
-use fanfare_broker::{Config as BrokerConfig, Session};
+use fanfare_broker::{Config as BrokerConfig, Queue, Session};
 use fanfare_console::oidc::Provider;
 use fanfare_outbound::{Client, Config as OutboundConfig};
 use fanfare_store::keyring::Keyring;
@@ -72,14 +72,17 @@ pub(crate) fn context_with(
 }
 
 /// The configuration of the broker. `process` becomes part of the connection's name, by which
-/// operators recognise it.
+/// operators recognise it. Routers alone declare the queue of dead events, because they note before
+/// that the broker has lost it.
 pub(crate) fn broker(settings: &Settings, process: &str) -> anyhow::Result<BrokerConfig> {
     let name = format!("fanfare-{process}");
     let config = BrokerConfig::new(settings.amqp_url()?, &name)?;
-    Ok(config.with_delivery_queues(settings.load.delivery_queues))
+    Ok(config
+        .with_delivery_queues(settings.load.delivery_queues)
+        .without_declaring(Queue::EventsDead))
 }
 
-/// Opens a session with the broker, and declares all exchanges and queues.
+/// Opens a session with the broker, and declares its exchanges and queues.
 pub(crate) async fn session(settings: &Settings, process: &str) -> anyhow::Result<Session> {
     Ok(Session::open(&broker(settings, process)?).await?)
 }

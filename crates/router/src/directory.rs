@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_broker::dead_letters::reject;
-use fanfare_broker::{Destination, Incoming, Message, Queue, Session, ack_all};
+use fanfare_broker::{Incoming, Queue, Session, ack_all};
 use fanfare_core::directory::Document;
 use fanfare_core::event::{CONTENT_TYPE, Entry};
 use fanfare_core::reject::{Reason, Reject};
@@ -11,10 +10,12 @@ use fanfare_failpoints::failpoint;
 use fanfare_store::directory::Applied;
 use fanfare_store::retry::{Answered, QueryError, retry_divisible};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::Config;
 use crate::error::RouterError;
-use crate::inbound::{Copies, is_document, parse, set_aside};
+use crate::inbound::{Copies, is_document, parse, set_aside, take_kept_id};
+use crate::kept::{Kept, dead_letter, record, settle};
 use crate::refusal::{entry_json, implausible_revision, voided, with_consequences};
 
 /// The most documents at a time.
@@ -40,9 +41,10 @@ async fn apply_batch(
     config: &Config,
     session: &Session,
     stop: &CancellationToken,
-    batch: Vec<Incoming>,
+    mut batch: Vec<Incoming>,
 ) -> Result<(), RouterError> {
     failpoint!(DirectoryTakes);
+    let kept_ids: Vec<Option<Uuid>> = batch.iter_mut().map(take_kept_id).collect();
     let mut dead = Vec::new();
     let mut reasons = Vec::new();
     let (mut all, mut sources) = (Vec::new(), Vec::new());
@@ -73,13 +75,22 @@ async fn apply_batch(
         reasons.push(reject.reason);
     }
     // They come back by the queue of events, whose documents are applied, too.
-    let set_aside = |it: &&Incoming| set_aside(&it.message, &it.routing_key, Copies::One);
-    let aside = failing.iter().map(set_aside);
+    let mut settled = Vec::new();
+    let mut aside = Vec::new();
+    for (incoming, kept_id) in batch.iter().zip(kept_ids) {
+        if failing.iter().any(|it| std::ptr::eq(*it, incoming)) {
+            let Incoming { message, routing_key, .. } = incoming;
+            aside.push(set_aside(message, routing_key, Copies::One, kept_id));
+        } else {
+            settled.extend(kept_id);
+        }
+    }
     let applied = sources.iter().filter(|source| source.position.is_some()).count();
     config.metrics.set_aside(failing.len());
-    session.publisher().publish_all(dead).await?;
-    session.publisher().publish_all(aside.collect()).await?;
+    dead.extend(aside);
+    session.publisher().publish_all(record(config, stop, dead).await?).await?;
     failpoint!(DirectoryPublishes);
+    settle(config, stop, settled).await?;
     config.metrics.documents(applied);
     for reason in reasons {
         config.metrics.dead_letter(reason, 1);
@@ -204,24 +215,21 @@ fn documents_of(config: &Config, incoming: &Incoming) -> Vec<Found> {
     published.entries.into_iter().enumerate().filter_map(document).collect()
 }
 
-fn letter(
-    config: &Config,
-    incoming: &Incoming,
-    why: &Reject,
-    raw: Option<String>,
-) -> (Destination, Message) {
+fn letter(config: &Config, incoming: &Incoming, why: &Reject, raw: Option<String>) -> Kept {
     let mut message = incoming.message.clone();
     if let Some(raw) = raw {
         message.body = raw.into();
         message.content_type = Some(CONTENT_TYPE.to_owned());
     }
-    let code = why.reason.code();
     tracing::warn!(
         event.id = crate::event_id::event_id(&message),
-        reason = code,
+        reason = why.reason.code(),
         detail = why.detail,
         "refused a directory document; it becomes a dead letter"
     );
-    let now = (config.clock)();
-    (Queue::EventsDead.into(), reject(&message, &incoming.routing_key, code, &why.detail, now))
+    let mut letter = dead_letter(&message, &incoming.routing_key, why, (config.clock)());
+    if let Some(row) = &mut letter.row {
+        row.may_be_kept = incoming.redelivered;
+    }
+    letter
 }

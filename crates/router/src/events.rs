@@ -137,12 +137,19 @@ impl Batches<'_> {
         for ((arrival, owner), routed) in arrivals.iter().zip(owners).zip(routed) {
             results[owner].push((arrival.event, routed));
         }
-        let Consequences { kept, fates, groups, suspects, metrics, .. } =
+        let Consequences { kept, settled_rows, fates, groups, suspects, metrics, .. } =
             consequences(config, &messages, results, in_doubt);
         let jobs = self.jobs(groups, &suspects).await?;
-        let (settles, kept_settles) = (Vec::new(), Vec::new());
-        let mut decided =
-            Decided { began, events, batches, spans, jobs, kept, metrics, settles, kept_settles };
+        let mut decided = Decided {
+            events,
+            batches,
+            spans,
+            jobs,
+            kept,
+            settled_rows,
+            metrics,
+            ..Decided::new(began)
+        };
         let mut waiting = Vec::new();
         for (message, fate) in messages.into_iter().zip(fates) {
             match fate {
@@ -334,18 +341,12 @@ fn arrivals(messages: &[InboundMessage]) -> (Vec<Arrival<'_>>, Vec<usize>) {
 
 /// Messages to set aside.
 fn aside(config: &Config, messages: Vec<InboundMessage>) -> Decided {
-    let events = messages.iter().map(InboundMessage::len).sum();
     config.metrics.set_aside(messages.len());
     Decided {
-        began: Instant::now(),
-        events,
-        batches: Vec::new(),
-        spans: Vec::new(),
-        jobs: Outgoing::new(),
+        events: messages.iter().map(InboundMessage::len).sum(),
         kept: messages.iter().map(InboundMessage::set_aside).collect(),
-        metrics: BatchMetrics::default(),
-        settles: Vec::new(),
         kept_settles: messages.into_iter().map(|message| message.settle).collect(),
+        ..Decided::new(Instant::now())
     }
 }
 
@@ -359,14 +360,10 @@ fn refused(config: &Config, messages: Vec<InboundMessage>, detail: &str) -> Deci
         message.count_dead(&mut metrics, Reason::BadData);
     }
     Decided {
-        began: Instant::now(),
         events: messages.iter().map(InboundMessage::len).sum(),
-        batches: Vec::new(),
-        spans: Vec::new(),
-        jobs: Outgoing::new(),
         kept: messages.iter().map(letter).collect(),
         metrics,
-        settles: Vec::new(),
         kept_settles: messages.into_iter().map(|message| message.settle).collect(),
+        ..Decided::new(Instant::now())
     }
 }

@@ -1,7 +1,7 @@
 //! The end of routing: publishes what follows from messages, and then acknowledges them.
 //!
 //! The ledger has every job, so jobs that their queue refuses are left to the reconciler. Dead letters
-//! and held messages are nowhere else, so they are kept here until a queue has accepted them.
+//! and held messages are kept in the ledger first (`kept`), and here until a queue has accepted them.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,13 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
+use uuid::Uuid;
 
 use crate::Config;
 use crate::batch_metrics::BatchMetrics;
 use crate::error::RouterError;
 use crate::inbound::Outgoing;
+use crate::kept::{Kept, record, settle};
 
 /// The first and the longest pause before a refused message is published again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -35,13 +37,33 @@ pub(crate) struct Decided {
     pub(crate) spans: Vec<Span>,
     /// Jobs. If a queue refuses one, the reconciler publishes it again.
     pub(crate) jobs: Outgoing,
-    /// Dead letters and held messages. No other place has them.
-    pub(crate) kept: Outgoing,
+    /// Dead letters and held messages.
+    pub(crate) kept: Vec<Kept>,
+    /// The rows of messages that came back and are routed.
+    pub(crate) settled_rows: Vec<Uuid>,
     pub(crate) metrics: BatchMetrics,
     /// The settlements of messages that are done when their jobs are published.
     pub(crate) settles: Vec<Settle>,
     /// The settlements of messages that are done when `kept` is published too.
     pub(crate) kept_settles: Vec<Settle>,
+}
+
+impl Decided {
+    /// Nothing, which began to be decided at `began`.
+    pub(crate) fn new(began: Instant) -> Self {
+        Self {
+            began,
+            events: 0,
+            batches: Vec::new(),
+            spans: Vec::new(),
+            jobs: Outgoing::new(),
+            kept: Vec::new(),
+            settled_rows: Vec::new(),
+            metrics: BatchMetrics::default(),
+            settles: Vec::new(),
+            kept_settles: Vec::new(),
+        }
+    }
 }
 
 /// Publishes what follows from messages, and then acknowledges them. A queue that refuses dead letters
@@ -64,17 +86,22 @@ pub(crate) async fn finish(
             }
         };
         let Some(decided) = next else { break };
-        let Decided { began, events, batches, spans, jobs, kept, metrics, settles, kept_settles } =
-            decided;
+        let Decided { began, events, batches, spans, jobs, kept, metrics, .. } = decided;
         publish_jobs(&publisher, jobs).instrument(first_recorded(&spans)).await?;
         failpoint!(RouterPublishes, batches.iter().copied());
         drop(spans);
         config.metrics.batch(events, began.elapsed());
         metrics.report(&config.metrics);
-        ack_all(settles).await?;
+        settle(config, stop, decided.settled_rows).await?;
+        ack_all(decided.settles).await?;
         failpoint!(RouterAcknowledges, batches);
-        if !kept_settles.is_empty() {
-            keeping.push(keep(publisher.clone(), stop, kept, kept_settles));
+        if !decided.kept_settles.is_empty() {
+            let publisher = publisher.clone();
+            keeping.push(async move {
+                let kept = record(config, stop, kept).await?;
+                failpoint!(RouterRecordsKept);
+                keep(publisher, stop, kept, decided.kept_settles).await
+            });
         }
     }
     while let Some(kept) = keeping.next().await {

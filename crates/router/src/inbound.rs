@@ -4,17 +4,19 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use fanfare_broker::dead_letters::reject;
 use fanfare_broker::topology::EVENTS_EXCHANGE;
-use fanfare_broker::{BackTo, Delay, Destination, Incoming, Message, Queue, Settle};
+use fanfare_broker::{BackTo, Delay, Destination, Incoming, Message, Settle};
 use fanfare_core::directory::Document;
 use fanfare_core::event::{self, CONTENT_TYPE, Entry, Event, Published};
 use fanfare_core::ids::{BatchKey, EventKey};
 use fanfare_core::reject::{Reason, Reject};
+use fanfare_store::kept::Kind;
 use fanfare_store::routing::Routed;
+use uuid::Uuid;
 
 use crate::Config;
 use crate::batch_metrics::BatchMetrics;
+use crate::kept::{Kept, Row, dead_letter};
 use crate::refusal::{entry_json, implausible_revision, voided, with_consequences};
 use crate::telemetry;
 
@@ -23,7 +25,7 @@ use crate::telemetry;
 const MAX_MEMORY_WAIT: Duration = Duration::from_millis(300);
 
 /// When an event was first held for its directory revision (Unix milliseconds).
-const HELD_SINCE: &str = "x-fanfare-held-since";
+pub(crate) const HELD_SINCE: &str = "x-fanfare-held-since";
 /// The routing key that a held event was published with.
 const ROUTING_KEY: &str = "x-fanfare-routing-key";
 
@@ -58,6 +60,8 @@ pub(crate) struct InboundMessage {
     waited: bool,
     /// When it first began to wait in the delay ladder (Unix milliseconds), if it did.
     held_since: Option<i64>,
+    /// The row of the ledger that keeps it, if it came back.
+    kept_id: Option<Uuid>,
     batch: bool,
     pub(crate) events: Vec<Event>,
     pub(crate) documents: Vec<Document>,
@@ -72,8 +76,9 @@ pub(crate) struct InboundMessage {
 }
 
 impl InboundMessage {
-    pub(crate) fn parse(config: &Config, incoming: Incoming) -> Self {
+    pub(crate) fn parse(config: &Config, mut incoming: Incoming) -> Self {
         let came_back = is_own(&incoming);
+        let kept_id = take_kept_id(&mut incoming);
         let parsed = parse(config, &incoming);
         let Incoming { message, routing_key, redelivered, settle, .. } = incoming;
         let kept = message.headers.text(ROUTING_KEY).filter(|_| came_back).map(str::to_owned);
@@ -121,6 +126,7 @@ impl InboundMessage {
             received_at: Instant::now(),
             waited: false,
             held_since,
+            kept_id,
             batch,
             events,
             documents,
@@ -207,7 +213,7 @@ impl InboundMessage {
     }
 
     /// The dead letter of a message whose directory revision is no longer in the history.
-    pub(crate) fn forgotten(&self, config: &Config) -> (Destination, Message) {
+    pub(crate) fn forgotten(&self, config: &Config) -> Kept {
         let wanted = self.events.iter().filter_map(|event| event.access_revision).min();
         let detail = format!(
             "the directory's history as of revision {} is not kept any more; \
@@ -218,7 +224,7 @@ impl InboundMessage {
     }
 
     /// The dead letter of a message that has waited too long for the directory.
-    pub(crate) fn overdue(&self, config: &Config) -> (Destination, Message) {
+    pub(crate) fn overdue(&self, config: &Config) -> Kept {
         let wanted = self.events.iter().filter_map(|event| event.access_revision).max();
         let unless = wanted.map_or_else(String::new, |wanted| {
             format!(
@@ -234,42 +240,89 @@ impl InboundMessage {
         self.dead(&Reject::new(Reason::DirectoryBehind, detail), (config.clock)())
     }
 
-    /// The message that brings it back to the queue after a second.
-    pub(crate) fn hold(&self, config: &Config) -> (Destination, Message) {
-        let since = self.held_since((config.clock)().timestamp_millis());
+    /// The message that brings it back to the queue after a second. Its row is written when it begins to
+    /// wait, and not each time.
+    pub(crate) fn hold(&self, config: &Config) -> Kept {
+        let now = (config.clock)().timestamp_millis();
+        let since = self.held_since(now);
+        let id = self.kept_id.unwrap_or_else(Uuid::new_v4);
         let mut message = self.message.clone();
         message.headers.set(HELD_SINCE, since).set(ROUTING_KEY, self.routing_key.as_str());
         message.headers.set(ONLY_COPY, self.copies == Copies::One);
+        message.set_kept_id(id);
+        let waited = Duration::from_millis(u64::try_from(now - since).unwrap_or_default());
+        let begins = self.held_since.is_none() || self.kept_id.is_none();
+        let row = begins.then(|| Row {
+            id,
+            kind: Kind::Held,
+            routing_key: self.routing_key.clone(),
+            reason: None,
+            may_be_kept: self.redelivered && self.kept_id.is_none(),
+            hold: Some(config.hold.saturating_sub(waited)),
+        });
         let delay = Delay::at_least(Duration::from_secs(1));
-        (Destination::Later { delay, back_to: BackTo::Events }, message)
+        let destination = Destination::Later { delay, back_to: BackTo::Events };
+        Kept { destination, message, row }
     }
 
     /// The message that brings it back to the queue after half a minute, because the database fails
-    /// with it.
-    pub(crate) fn set_aside(&self) -> (Destination, Message) {
-        set_aside(&self.message, &self.routing_key, self.copies)
+    /// with it. It gets no row, for the same reason.
+    pub(crate) fn set_aside(&self) -> Kept {
+        set_aside(&self.message, &self.routing_key, self.copies, self.kept_id)
     }
 
     /// The dead letters of its refusals.
-    pub(crate) fn rejected(&self, now: DateTime<Utc>) -> Outgoing {
+    pub(crate) fn rejected(&self, now: DateTime<Utc>) -> Vec<Kept> {
         let letter = |(reject, raw): &(Reject, Option<String>)| match raw {
             None => self.dead(reject, now),
             Some(raw) => {
                 let mut entry = self.message.clone();
                 entry.body = raw.clone().into();
                 entry.content_type = Some(CONTENT_TYPE.to_owned());
-                dead(&entry, &self.routing_key, reject, now)
+                self.letter(&entry, self.kept_id.filter(|_| self.becomes_one_letter()), reject, now)
             }
         };
         self.rejects.iter().map(letter).collect()
     }
 
-    pub(crate) fn dead(&self, reject: &Reject, now: DateTime<Utc>) -> (Destination, Message) {
-        let mut message = self.message.clone();
+    /// Whether all that follows from it is one dead letter, which takes its row over.
+    fn becomes_one_letter(&self) -> bool {
+        self.rejects.len() == 1 && self.events.is_empty() && self.documents.is_empty()
+    }
+
+    /// The row of the ledger that is settled when what follows from it is done.
+    pub(crate) fn settled_row(&self) -> Option<Uuid> {
+        self.kept_id.filter(|_| !self.becomes_one_letter())
+    }
+
+    /// The dead letter of the whole message.
+    pub(crate) fn dead(&self, reject: &Reject, now: DateTime<Utc>) -> Kept {
+        self.letter(&self.message, self.kept_id, reject, now)
+    }
+
+    fn letter(
+        &self,
+        message: &Message,
+        id: Option<Uuid>,
+        why: &Reject,
+        now: DateTime<Utc>,
+    ) -> Kept {
+        let mut message = message.clone();
         for name in [HELD_SINCE, SET_ASIDE, ONLY_COPY] {
             message.headers.remove(name);
         }
-        dead(&message, &self.routing_key, reject, now)
+        tracing::warn!(
+            event.id = crate::event_id::event_id(&message),
+            reason = why.reason.code(),
+            detail = why.detail,
+            "refused an event; it becomes a dead letter"
+        );
+        let mut letter = dead_letter(&message, &self.routing_key, why, now);
+        if let Some(row) = &mut letter.row {
+            row.may_be_kept = self.redelivered && id.is_none();
+            row.id = id.unwrap_or(row.id);
+        }
+        letter
     }
 
     /// Counts it as settled, with the answers of the ledger.
@@ -314,30 +367,24 @@ pub(crate) fn set_aside(
     message: &Message,
     routing_key: &str,
     copies: Copies,
-) -> (Destination, Message) {
+    kept_id: Option<Uuid>,
+) -> Kept {
     let mut message = message.clone();
     message.headers.set(SET_ASIDE, true).set(ROUTING_KEY, routing_key);
     message.headers.set(ONLY_COPY, copies == Copies::One);
-    (
-        Destination::Later { delay: Delay::at_least(SET_ASIDE_TIME), back_to: BackTo::Events },
-        message,
-    )
+    if let Some(id) = kept_id {
+        message.set_kept_id(id);
+    }
+    let delay = Delay::at_least(SET_ASIDE_TIME);
+    Kept { destination: Destination::Later { delay, back_to: BackTo::Events }, message, row: None }
 }
 
-fn dead(
-    message: &Message,
-    routing_key: &str,
-    why: &Reject,
-    now: DateTime<Utc>,
-) -> (Destination, Message) {
-    let code = why.reason.code();
-    tracing::warn!(
-        event.id = crate::event_id::event_id(message),
-        reason = code,
-        detail = why.detail,
-        "refused an event; it becomes a dead letter"
-    );
-    (Queue::EventsDead.into(), reject(message, routing_key, code, &why.detail, now))
+/// Takes the name of the row that keeps a message out of its headers. A message from the report server's
+/// exchange has no row, whatever its headers say.
+pub(crate) fn take_kept_id(incoming: &mut Incoming) -> Option<Uuid> {
+    let id = incoming.message.kept_id().filter(|_| is_own(incoming));
+    incoming.message.remove_kept_id();
+    id
 }
 
 /// Whether a message's headers are Fanfare's own, because it came back from the delay ladder or from

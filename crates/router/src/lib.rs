@@ -3,19 +3,20 @@
 //! A router does three things over one session with the broker:
 //!
 //! - `events` receives events as `inbound` messages, plans them in the ledger, and publishes `jobs`.
-//!   `finish` publishes and acknowledges; `refusal` describes documents that are refused.
+//!   `finish` publishes and acknowledges; `refusal` describes documents that are refused, and `kept`
+//!   writes dead letters and messages that wait to the ledger.
 //! - `directory` applies the documents of users, roles and permissions.
 //! - `reconcile` finds deliveries whose jobs were lost in a crash or with the broker's data.
 //!
 //! Besides, `workers` looks which workers have died, `repair` declares broken job queues again,
 //! `maintenance` removes old rows, `retention` makes and drops the ledger's partitions, and `gauges`
-//! measures the queues and the ledger. Any number of routers run at the same time.
+//! measures the queues and the ledger. `restoring` publishes kept messages that the broker has lost. Any number of routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fanfare_broker::{BrokerError, Queue, Session, State, keep_consuming, supervise};
+use fanfare_broker::{BrokerError, Queue, Session, State, keep_consuming, supervise_opening};
 use fanfare_core::mask::MaskPolicy;
 use fanfare_metrics::Router as Metrics;
 use fanfare_store::Store;
@@ -34,10 +35,12 @@ mod finish;
 mod gauges;
 mod inbound;
 mod jobs;
+mod kept;
 mod maintenance;
 mod reconcile;
 mod refusal;
 mod repair;
+mod restoring;
 mod retention;
 mod telemetry;
 mod workers;
@@ -82,7 +85,8 @@ pub async fn run(config: Config, stop: CancellationToken, on_state: impl Fn(Stat
     let broker = config.broker.clone();
     let config = Arc::new(config);
     let observed = Mutex::default();
-    supervise(&broker, &stop, on_state, |session| {
+    let open = || restoring::open(&config);
+    supervise_opening(&broker, &stop, on_state, open, |session| {
         work(Arc::clone(&config), session, stop.clone(), &observed)
     })
     .await;
@@ -105,6 +109,7 @@ async fn work(
         }
     };
     let (config, session, stop) = (&*config, &session, &stop);
+    restoring::declare_dead_events(config, stop).await?;
     let clock = async {
         config.store.keep_clock(stop, on_sample).await;
         Ok(())
@@ -122,6 +127,7 @@ async fn work(
         maintenance::run(config, stop),
         workers::run(config, stop),
         retention::run(config, stop),
+        restoring::run(config, session, stop),
         gauges::run(config, session, stop),
         lost(session, stop),
     );

@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use fanfare_broker::{BrokerError, Condition, Probe, PublishError, probe, repair};
+use fanfare_broker::{BrokerError, Condition, Probe, PublishError, Queue, probe, repair};
 use fanfare_core::chain::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::error::RouterError;
+use crate::restoring::note_lost;
 
 /// How often the queues are probed.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
@@ -32,7 +33,7 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
             None => return Ok(()),
             Some(Ok(found)) => {
                 for probe in found {
-                    inspect(config, &mut broken_since, probe).await;
+                    inspect(config, stop, &mut broken_since, probe).await;
                 }
             }
             // The session notices too when the broker is away.
@@ -48,7 +49,12 @@ pub(crate) async fn run(config: &Config, stop: &CancellationToken) -> Result<(),
 }
 
 /// Repairs one queue if its condition requires it.
-async fn inspect(config: &Config, broken_since: &mut HashMap<String, Instant>, probe: Probe) {
+async fn inspect(
+    config: &Config,
+    stop: &CancellationToken,
+    broken_since: &mut HashMap<String, Instant>,
+    probe: Probe,
+) {
     let Probe { queue, repairable, condition } = probe;
     let reason = match condition {
         Condition::Answers => {
@@ -57,7 +63,13 @@ async fn inspect(config: &Config, broken_since: &mut HashMap<String, Instant>, p
             }
             return;
         }
-        Condition::Missing => "it is missing".to_owned(),
+        Condition::Missing => {
+            let is_kept = queue == Queue::EventsDead.name();
+            if is_kept && note_lost(config, stop, &queue).await.is_err() {
+                return;
+            }
+            "it is missing".to_owned()
+        }
         Condition::Broken(error) => {
             let since = broken_since.entry(queue.clone()).or_insert_with(|| {
                 tracing::warn!(
@@ -80,7 +92,7 @@ async fn inspect(config: &Config, broken_since: &mut HashMap<String, Instant>, p
             tracing::warn!(
                 queue,
                 reason,
-                "declared a queue again; its jobs are published again from the ledger"
+                "declared a queue again; what it held is published again from the ledger"
             );
         }
         Ok(false) | Err(BrokerError::Forbidden { .. }) => {}

@@ -31,6 +31,7 @@ pub mod fuzzing;
 mod generation;
 pub mod health;
 pub mod holder;
+pub mod kept;
 pub mod keyring;
 pub mod listen;
 mod located;

@@ -21,6 +21,9 @@ pub const DAYS_AHEAD: i32 = 7;
 /// The most batches of kept rows that one step removes.
 const SWEPT: i32 = 200;
 
+/// The most settled messages that one step removes.
+const SETTLED_AT_ONCE: i64 = 2000;
+
 /// For how long the database keeps what it has; `None` for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
@@ -148,6 +151,11 @@ impl Store {
             select sweep_kept(now() - $1::float8 * interval '1 second', $2) as removed";
         const MONTH: &str = "-- drop_audit_month
             select drop_audit_month(now() - $1::float8 * interval '1 second') as name";
+        const SETTLED: &str = "-- sweep_settled_messages
+            delete from kept_messages where id in (
+                select id from kept_messages
+                where settled_at < now() - $1::float8 * interval '1 second'
+                order by settled_at limit $2)";
         let client = self.connection("drop what is no longer kept").await?;
         if let Some(audit) = keep.audit.map(|age| age.as_secs_f64()) {
             let name: Option<String> = client.query_one(MONTH, &[&audit]).await?.column("name")?;
@@ -165,7 +173,11 @@ impl Store {
                 return Ok(Step::Dropped { partition, kept: 0 });
             }
         }
-        let removed: i64 = client.query_one(SWEEP, &[&facts, &SWEPT]).await?.column("removed")?;
+        let mut removed: i64 =
+            client.query_one(SWEEP, &[&facts, &SWEPT]).await?.column("removed")?;
+        if removed == 0 {
+            removed = client.execute(SETTLED, &[&facts, &SETTLED_AT_ONCE]).await?.cast_signed();
+        }
         Ok(if removed > 0 { Step::Swept(removed) } else { Step::Done })
     }
 

@@ -70,10 +70,14 @@ fn job_again(letter: &DeadLetter) -> Result<(Queue, Message), PublishError> {
     Ok((queue, message))
 }
 
-/// The message as it was, with the routing key that it was published with.
+/// The message as it was, with the routing key that it was published with, and the row of the ledger
+/// that keeps it until it is routed.
 pub(crate) fn event(letter: &DeadLetter) -> Message {
     let mut message = letter.original();
     message.headers.set(ROUTING_KEY, letter.routing_key.as_str());
+    if let Some(id) = letter.kept_id() {
+        message.set_kept_id(id);
+    }
     message
 }
 

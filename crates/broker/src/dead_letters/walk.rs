@@ -93,7 +93,7 @@ struct Shown {
 
 impl Walk {
     /// Begins a walk over a queue. If it is dropped in the middle, its letters return to the queue
-    /// too.
+    /// too. A queue that does not exist has no letters: a router declares it when it starts.
     pub async fn begin(session: &Session, queue: Queue) -> Result<Self, BrokerError> {
         Self::begin_named(session, queue.name()).await
     }
@@ -103,7 +103,11 @@ impl Walk {
         session: &Session,
         queue: &'static str,
     ) -> Result<Self, BrokerError> {
-        let length = u64::from(session.depth_of(queue).await?.ready);
+        let length = match session.depth_of(queue).await {
+            Ok(depth) => u64::from(depth.ready),
+            Err(BrokerError::Missing { .. }) => 0,
+            Err(error) => return Err(error),
+        };
         let channel = session.channel().await?;
         let returns = Returns::new(session.arrivals());
         let (session, walked) = (session.clone(), Walked::default());

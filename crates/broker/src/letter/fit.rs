@@ -90,13 +90,11 @@ pub(crate) fn instead(
             let key = message.headers.text(ROUTING_KEY).unwrap_or_default();
             let detail = format!("the event can't wait for its directory revision: {why}");
             let code = Reason::TooLarge.code();
-            let letter = super::reject(
-                message,
-                key,
-                code,
-                &detail,
-                DateTime::<Utc>::from(SystemTime::now()),
-            );
+            let now = DateTime::<Utc>::from(SystemTime::now());
+            let mut letter = super::reject(message, key, code, &detail, now);
+            if let Some(id) = message.kept_id() {
+                letter.set_letter_id(id);
+            }
             Some((Queue::EventsDead.into(), letter))
         }
         _ => None,

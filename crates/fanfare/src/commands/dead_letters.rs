@@ -1,4 +1,4 @@
-//! `fanfare dead-letters`: lists, shows, replays and discards dead letters.
+//! `fanfare dead-letters`: lists, shows, replays, discards and restores dead letters.
 
 mod show;
 
@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Replay(SettleArgs),
     /// Delete dead letters
     Discard(SettleArgs),
+    /// Put dead events back that the database keeps and their queue has lost
+    Restore(RestoreArgs),
 }
 
 /// The choice of dead letters: all, unless an option narrows it.
@@ -103,6 +105,14 @@ pub(crate) struct SettleArgs {
     dry_run: bool,
 }
 
+/// The arguments of `fanfare dead-letters restore`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RestoreArgs {
+    /// Only print how many dead letters it would be
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// Runs a command about dead letters.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
@@ -110,6 +120,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
         Command::Show(args) => show(&args, settings).await,
         Command::Replay(args) => replay_or_discard(&args, Fate::Replay, settings).await,
         Command::Discard(args) => replay_or_discard(&args, Fate::Discard, settings).await,
+        Command::Restore(args) => restore(&args, settings).await,
     }
 }
 
@@ -136,8 +147,10 @@ async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
+    let store = &wiring::store(settings, "dead-letters")?;
     let session = wiring::session(settings, "dead-letters").await?;
-    let found = dead_letters::show(&session, &operator(), args.id.clone()).await;
+    let stores = Stores { session: &session, store };
+    let found = dead_letters::show(stores, &operator(), args.id.clone()).await;
     let found = found.map_err(failed)?;
     session.close().await;
     let Some((kind, letter)) = found else {
@@ -148,6 +161,17 @@ async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
     }
     output::print(&table::facts(&show::facts(kind, &letter)))?;
     output::print(&format!("\n{}\n", show::body_text(&letter)))
+}
+
+async fn restore(args: &RestoreArgs, settings: &Settings) -> anyhow::Result<()> {
+    let store = &wiring::store(settings, "dead-letters")?;
+    let session = wiring::session(settings, "dead-letters").await?;
+    let stores = Stores { session: &session, store };
+    let restored = dead_letters::restore(stores, &operator(), args.dry_run).await;
+    let count = restored.map_err(failed)?;
+    session.close().await;
+    let done = if args.dry_run { "would restore" } else { "restored" };
+    output::print(&format!("{done} {count}\n"))
 }
 
 /// The end of a dead letter.

@@ -6,11 +6,13 @@ use fanfare_core::ids::EventKey;
 use fanfare_core::job::DeliveryGroup;
 use fanfare_core::reject::Reason;
 use fanfare_store::routing::Routed;
+use uuid::Uuid;
 
 use crate::Config;
 use crate::batch_metrics::BatchMetrics;
-use crate::inbound::{InboundMessage, Outgoing};
+use crate::inbound::InboundMessage;
 use crate::jobs;
+use crate::kept::Kept;
 
 /// The most messages that wait in memory, so that the prefetch has room for others.
 const MAX_WAITING: usize = 64;
@@ -32,7 +34,9 @@ pub(super) struct Consequences {
     /// What becomes of each message.
     pub(super) fates: Vec<Fate>,
     /// Dead letters and held messages to publish.
-    pub(super) kept: Outgoing,
+    pub(super) kept: Vec<Kept>,
+    /// The rows of messages that came back and are routed.
+    pub(super) settled_rows: Vec<Uuid>,
     /// The number of messages that wait here.
     waiting: usize,
     /// The new events, for jobs.
@@ -61,6 +65,7 @@ pub(super) fn consequences(
             let rejected = message.rejected((config.clock)());
             let fate = if rejected.is_empty() { Fate::Done } else { Fate::Kept };
             it.kept.extend(rejected);
+            it.settled_rows.extend(message.settled_row());
             message.count(&mut it.metrics, &results, (config.clock)());
             it.suspects.extend(message.suspects(&results, in_doubt));
             it.groups.extend(jobs::group(message.batch_key(), results));
