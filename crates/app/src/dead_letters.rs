@@ -1,6 +1,6 @@
 //! Use cases of dead letters: list, show, replay, discard, and put back what the broker has lost.
 
-mod restore;
+pub(crate) mod restore;
 
 use std::time::Instant;
 
@@ -286,7 +286,7 @@ impl Settler<'_> {
             Replay::Message(queue, message) => {
                 let kept = self.publish(&queue.into(), *message).await?;
                 if kept.is_none() {
-                    self.note(Action::Replay, kind, letter).await?;
+                    note(self.store, &self.author, Action::Replay, (kind, letter)).await?;
                 }
                 return Ok(kept);
             }
@@ -300,7 +300,7 @@ impl Settler<'_> {
                 self.publish(&to, message).await
             }
             Restart::MovedOn => {
-                self.note(Action::Replay, kind, letter).await?;
+                note(self.store, &self.author, Action::Replay, (kind, letter)).await?;
                 Ok(None)
             }
             Restart::UnderWay => Ok(Some(Kept::InProgress(id))),
@@ -316,18 +316,20 @@ impl Settler<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    /// Records that a letter leaves its queue: in the audit trail, and in the row that keeps a dead
-    /// event.
-    async fn note(&self, action: Action, kind: Kind, letter: &DeadLetter) -> Result<(), Stopped> {
-        let (store, author, entry) = (self.store, &self.author, entry(action, kind, letter));
-        let id = letter.kept_id();
-        match (kind, action) {
-            (Kind::Events, Action::Replay) => store.kept_replayed(id, author, &entry).await?,
-            (Kind::Events, Action::Discard) => store.kept_discard(id, author, &entry).await?,
-            (Kind::Deliveries, _) => store.audit_add(author, &entry).await?,
-        }
-        Ok(())
+/// Records that a letter leaves its queue: in the audit trail, and in the row that keeps a dead event.
+async fn note(
+    store: &Store,
+    author: &Author,
+    action: Action,
+    (kind, letter): (Kind, &DeadLetter),
+) -> Result<(), StoreError> {
+    let (id, entry) = (letter.kept_id(), entry(action, kind, letter));
+    match (kind, action) {
+        (Kind::Events, Action::Replay) => store.kept_replayed(id, author, &entry).await,
+        (Kind::Events, Action::Discard) => store.kept_discard(id, author, &entry).await,
+        (Kind::Deliveries, _) => store.audit_add(author, &entry).await,
     }
 }
 
@@ -339,13 +341,13 @@ pub(crate) async fn discard(
     kind: Kind,
     letter: &DeadLetter,
 ) -> Result<(), StoreError> {
-    let entry = entry(Action::Discard, kind, letter);
     // A worker's letter is named after the row of the ledger by which its delivery died. The letters
     // of jobs that the broker gave up have no such row.
     let sequence = letter.id.rsplit_once('-').and_then(|(_, sequence)| sequence.parse().ok());
     let Some(((batch, webhook), sequence)) = dead_delivery(kind, letter).zip(sequence) else {
-        return store.audit_add(author, &entry).await;
+        return note(store, author, Action::Discard, (kind, letter)).await;
     };
+    let entry = entry(Action::Discard, kind, letter);
     let died = AttemptRef { batch, webhook, sequence, received_at: None };
     store.delivery_discard(died, author, &entry).await
 }

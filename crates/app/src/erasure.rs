@@ -2,22 +2,26 @@
 //!
 //! The places are in the order in which an event passes through them, so that one that moves on
 //! meanwhile is found in the next place: events that no router has taken, the ledger, the answers of a
-//! user's webhooks, jobs, and dead letters. A place that is added to the service gets its step in
+//! user's webhooks, jobs, dead letters, and the ledger's rows of dead and waiting events. A place that is added to the service gets its step in
 //! [`survey`] and in [`erase_everywhere`].
 //!
 //! Every step can be repeated. An erasure that was interrupted is run again, and finds what is left.
 
+use std::collections::VecDeque;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::BrokerError;
 use fanfare_broker::dead_letters::Kind;
-use fanfare_broker::erasure::{Place, Search};
+use fanfare_broker::erasure::{Place, Search, strip};
 use fanfare_core::audit::Entry;
-use fanfare_core::erasure::ErasureTarget;
+use fanfare_core::erasure::{ErasureTarget, Stripped};
 use fanfare_store::erasure::ErasurePosition;
+use fanfare_store::kept::{self, Kept};
 use fanfare_store::{Store, StoreError};
 use serde::Serialize;
+use uuid::Uuid;
 
-use crate::dead_letters::{Stores, discard};
+use crate::dead_letters::{Stores, discard, restore};
 use crate::{Actor, NotAdministrator, clock};
 
 /// A request for an erasure.
@@ -146,6 +150,17 @@ async fn survey(stores: Stores<'_>, target: &ErasureTarget) -> Result<Counts, Er
             }
         }
     }
+    let mut kept = KeptMessages::begin(store, target);
+    let (mut dead, mut held) = (0, 0);
+    while let Some((message, _)) = kept.next().await? {
+        match message.kind {
+            kept::Kind::Dead => dead += 1,
+            kept::Kind::Held => held += 1,
+        }
+    }
+    // Most of them are in their queues as well, which were counted.
+    counts.dead_letters = counts.dead_letters.max(dead);
+    counts.waiting = counts.waiting.max(held);
     Ok(counts)
 }
 
@@ -174,6 +189,16 @@ async fn erase_everywhere(
     }
     for place in [Place::Jobs, Place::Dead(Kind::Events), Place::Dead(Kind::Deliveries)] {
         erase_messages(stores, actor, (target, place), &mut counts).await?;
+    }
+    let mut kept = KeptMessages::begin(store, target);
+    while let Some((message, rest)) = kept.next().await? {
+        let is_dead = message.kind == kept::Kind::Dead;
+        if is_dead || drop_pending {
+            store.kept_erase(message.id, rest.as_deref().map(str::as_bytes)).await?;
+            let lost = if is_dead { &mut counts.dead_letters } else { &mut counts.waiting };
+            // The others were counted in their queues.
+            *lost += u64::from(rest.is_none());
+        }
     }
     Ok(counts)
 }
@@ -206,6 +231,39 @@ fn place_count(counts: &mut Counts, place: Place) -> &mut u64 {
         Place::Waiting => &mut counts.waiting,
         Place::Jobs => &mut counts.jobs,
         Place::Dead(_) => &mut counts.dead_letters,
+    }
+}
+
+/// Reads the messages that routers keep in the ledger, and finds those to be erased.
+struct KeptMessages<'a> {
+    store: &'a Store,
+    target: &'a ErasureTarget,
+    page: VecDeque<Kept>,
+    after: Uuid,
+}
+
+impl<'a> KeptMessages<'a> {
+    fn begin(store: &'a Store, target: &'a ErasureTarget) -> Self {
+        Self { store, target, page: VecDeque::new(), after: Uuid::nil() }
+    }
+
+    /// The next message to be erased, and what is left of it.
+    async fn next(&mut self) -> Result<Option<(Kept, Option<String>)>, StoreError> {
+        loop {
+            let Some(message) = self.page.pop_front() else {
+                self.page = self.store.kept_open(self.after).await?.into();
+                if self.page.is_empty() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            self.after = message.id;
+            match strip(self.target, restore::encoded(message.clone())) {
+                Stripped::Untouched => {}
+                Stripped::Nothing => return Ok(Some((message, None))),
+                Stripped::Rest(rest) => return Ok(Some((message, Some(rest)))),
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use fanfare_core::job::Job;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dead_letters::{Kind, Walk, event, without_data};
+use crate::dead_letters::{EncodedLetter, Kind, Walk, event, without_data};
 use crate::error::BrokerError;
 use crate::ladder::HELD_NAMES;
 use crate::letter::{BATCH, DeadLetter};
@@ -49,6 +49,12 @@ impl Found {
     pub fn goes(&self) -> bool {
         matches!(self.left, Left::Nothing)
     }
+}
+
+/// What is left of a message that is kept outside of the broker.
+#[must_use]
+pub fn strip(target: &ErasureTarget, kept: EncodedLetter) -> Stripped {
+    kept.decode().map_or(Stripped::Untouched, |message| target.strip(&message.as_event()))
 }
 
 /// What takes the place of a message.

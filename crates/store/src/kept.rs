@@ -220,6 +220,35 @@ impl Store {
         transaction.commit().await
     }
 
+    /// A page of open messages, dead and waiting ones, with ids above `after`: few megabytes.
+    pub async fn kept_open(&self, after: Uuid) -> Result<Vec<Kept>, StoreError> {
+        const SQL: &str = "-- kept_open
+            select id, kind, properties, body
+            from (
+                select id, kind, properties, body,
+                       sum(octet_length(body)) over (order by id) - octet_length(body) as before
+                from (select id, kind, properties, body from kept_messages
+                      where settled_at is null and id > $1 order by id limit 100) page
+            ) sized
+            where before < $2 order by id";
+        let client = self.connection("read kept messages").await?;
+        let rows = client.query(SQL, &[&after, &PAGE_BYTES]).await?;
+        rows.iter().map(kept).collect()
+    }
+
+    /// Erases the body of an open message, or replaces it by what is left of it.
+    pub async fn kept_erase(&self, id: Uuid, rest: Option<&[u8]>) -> Result<(), StoreError> {
+        const SQL: &str = "-- kept_erase
+            update kept_messages
+            set body = coalesce($2, ''),
+                properties = case when $2 is null then '' else properties end,
+                settled_at = case when $2 is null then now() end,
+                settled_as = case when $2 is null then 'erased' end
+            where id = $1 and settled_at is null";
+        let client = self.connection("erase a kept message").await?;
+        client.execute(SQL, &[&id, &rest]).await.map(drop)
+    }
+
     /// Finds a dead letter that nobody has decided about.
     pub async fn kept_find(&self, id: Uuid) -> Result<Option<Kept>, StoreError> {
         const SQL: &str = "-- kept_find

@@ -33,6 +33,6 @@ pub async fn restore(stores: Stores<'_>, actor: &Actor, dry_run: bool) -> Result
     Ok(count)
 }
 
-pub(super) fn encoded(Kept { id, properties, body, .. }: Kept) -> EncodedLetter {
+pub(crate) fn encoded(Kept { id, properties, body, .. }: Kept) -> EncodedLetter {
     EncodedLetter { id, properties, body }
 }
