@@ -240,7 +240,7 @@ impl Store {
     pub async fn kept_erase(&self, id: Uuid, rest: Option<&[u8]>) -> Result<(), StoreError> {
         const SQL: &str = "-- kept_erase
             update kept_messages
-            set body = coalesce($2, ''),
+            set body = coalesce($2::bytea, ''),
                 properties = case when $2 is null then '' else properties end,
                 settled_at = case when $2 is null then now() end,
                 settled_as = case when $2 is null then 'erased' end
