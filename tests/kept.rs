@@ -235,15 +235,15 @@ async fn letter_with_headers_of_every_type_is_restored_as_it_was() {
     let _router = world.start("router").await;
     let properties = RawProperties::default()
         .text("content_type", b"text/plain")
-        .text("correlation_id", b"c")
-        .text("reply_to", b"r")
-        .text("message_id", b"m")
-        .text("type", b"t")
-        .text("app_id", b"a")
         .headers(&headers_of_every_type())
         .delivery_mode(1)
         .priority(9)
-        .timestamp(u64::MAX);
+        .text("correlation_id", b"c")
+        .text("reply_to", b"r")
+        .text("message_id", b"m")
+        .timestamp(u64::MAX)
+        .text("type", b"t")
+        .text("app_id", b"a");
     let mut raw = RawAmqp::connect(&world.amqp_url).await.unwrap();
     raw.publish("reportserver.events", b"a.b", &properties, b"\xffoops\x00").await.unwrap();
     raw.confirm().await.unwrap();

@@ -74,11 +74,10 @@ async fn apply_batch(
         dead.push(letter(config, source.incoming, &reject, position.json(source.incoming)));
         reasons.push(reject.reason);
     }
-    // They come back by the queue of events, whose documents are applied, too.
-    let mut settled = Vec::new();
-    let mut aside = Vec::new();
+    let (mut settled, mut aside) = (Vec::new(), Vec::new());
     for (incoming, kept_id) in batch.iter().zip(kept_ids) {
         if failing.iter().any(|it| std::ptr::eq(*it, incoming)) {
+            // It comes back by the queue of events, whose documents are applied, too.
             let Incoming { message, routing_key, .. } = incoming;
             aside.push(set_aside(message, routing_key, Copies::One, kept_id));
         } else {

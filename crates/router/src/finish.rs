@@ -92,17 +92,24 @@ pub(crate) async fn finish(
         drop(spans);
         config.metrics.batch(events, began.elapsed());
         metrics.report(&config.metrics);
-        settle(config, stop, decided.settled_rows).await?;
-        ack_all(decided.settles).await?;
-        failpoint!(RouterAcknowledges, batches);
-        if !decided.kept_settles.is_empty() {
-            let publisher = publisher.clone();
-            keeping.push(async move {
-                let kept = record(config, stop, kept).await?;
-                failpoint!(RouterRecordsKept);
-                keep(publisher, stop, kept, decided.kept_settles).await
-            });
+        let Decided { settles, kept_settles, settled_rows, .. } = decided;
+        if kept_settles.is_empty() {
+            settle(config, stop, settled_rows).await?;
+            ack_all(settles).await?;
+            failpoint!(RouterAcknowledges, batches);
+            continue;
         }
+        ack_all(settles).await?;
+        failpoint!(RouterAcknowledges, batches);
+        let publisher = publisher.clone();
+        keeping.push(async move {
+            let kept = record(config, stop, kept).await?;
+            failpoint!(RouterRecordsKept);
+            // Parts of a message that came back may be among the dead letters, whose rows are written
+            // first.
+            settle(config, stop, settled_rows).await?;
+            keep(publisher, stop, kept, kept_settles).await
+        });
     }
     while let Some(kept) = keeping.next().await {
         kept?;

@@ -69,6 +69,12 @@ pub(crate) fn dead_letter(
     }
 }
 
+impl Kept {
+    fn outgoing(self) -> (Destination, Message) {
+        (self.destination, self.message)
+    }
+}
+
 impl Row {
     /// The row of a message; `None` if the message can't be encoded, and so can't be published either.
     fn keep(&self, mask: &MaskPolicy, message: &Message) -> Option<NewKept> {
@@ -99,6 +105,9 @@ pub(crate) async fn record(
     stop: &CancellationToken,
     kept: Vec<Kept>,
 ) -> Result<Outgoing, RouterError> {
+    if kept.iter().all(|it| it.row.is_none()) {
+        return Ok(kept.into_iter().map(Kept::outgoing).collect());
+    }
     let mask = config.mask.clone();
     // Bodies may be large, and routing must not wait until they are masked.
     let made = tokio::task::spawn_blocking(move || rows(&mask, kept)).await;
@@ -115,7 +124,7 @@ pub(crate) async fn record(
             Kind::Held => it.message.set_kept_id(id),
         }
     }
-    Ok(kept.into_iter().map(|Kept { destination, message, .. }| (destination, message)).collect())
+    Ok(kept.into_iter().map(Kept::outgoing).collect())
 }
 
 /// The messages, and the rows to write with the indexes of their messages.

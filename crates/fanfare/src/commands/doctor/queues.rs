@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fanfare_broker::{Condition, Config, Probe, probe, repair};
+use fanfare_broker::{Condition, Config, Probe, Queue, probe, repair};
 
 use super::{Finding, Report};
 use crate::output;
@@ -23,7 +23,10 @@ pub(super) async fn check(
     };
     let mut broken = BTreeSet::new();
     for probe in probes {
-        let can_repair = probe.repairable || probe.condition == Condition::Missing;
+        // A router declares the queue of dead events, and notes before that it was lost.
+        let is_declared_here = probe.queue != Queue::EventsDead.name();
+        let is_missing = probe.condition == Condition::Missing && is_declared_here;
+        let can_repair = probe.repairable || is_missing;
         let what = format!("queue {}", probe.queue);
         let finding = match &probe.condition {
             Condition::Answers => continue,
