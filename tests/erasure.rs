@@ -240,10 +240,14 @@ fn id(event: &Value) -> &str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payloads_of_an_erased_resource_and_the_answers_of_an_erased_user_are_gone() {
-    let world = World::new().await;
+    let world = World::new().await.with("FANFARE_RETRY_ATTEMPTS", "1");
     let receiver = Receiver::start().await;
-    receiver.answer_with(|_, _| Reply::text(200, ANSWER).with_header("x-session", ANSWER));
+    receiver.answer_with(|request, _| {
+        let status = if request.path.contains("bad") { 500 } else { 200 };
+        Reply::text(status, ANSWER).with_header("x-session", ANSWER)
+    });
     let hook = world.webhook(&receiver.url("/hook")).await;
+    let bad = world.webhook_of("anna", &receiver.url("/bad"), &[]).await;
     let (_router, _worker) = (world.start("router").await, world.start("worker").await);
     let amqp = world.amqp().await;
     for (kind, subject) in [
@@ -259,19 +263,27 @@ async fn payloads_of_an_erased_resource_and_the_answers_of_an_erased_user_are_go
         publish_on(&amqp, &event).await;
     }
     world.deliveries(&hook, "delivered", 3).await;
+    world.deliveries(&bad, "dead", 3).await;
+    has(&world, "fanfare.deliveries.dead", 3).await;
     let settled = async || {
         let open = "select count(*) from events where look_at is not null";
         if world.sql(open) == "0" { Ok(()) } else { Err("an event is not settled") }
     };
     eventually("all events are settled", SOON, settled).await;
-    let receipt = erase(&world, &["--subject", "categories/c1"]).await;
-    assert_eq!((&receipt["events"], &receipt["answers"]), (&2.into(), &2.into()), "{receipt}");
+    let subject = ["--subject", "categories/c1"];
+    let dry = erase(&world, &[subject[0], subject[1], "--dry-run"]).await;
+    let receipt = erase(&world, &subject).await;
+    for counts in [&dry, &receipt] {
+        let found = (&counts["events"], &counts["deadLetters"], &counts["pending"]);
+        assert_eq!(found, (&2.into(), &2.into(), &0.into()), "{counts}");
+    }
+    assert_eq!(receipt["answers"], 4, "{receipt}");
     check_erased(&world, PRIVATE).await;
     let dump = world.dump();
     assert!(dump.contains(OTHER) && dump.contains(ANSWER));
     // The answers of a user's webhooks are the user's.
     let receipt = erase(&world, &["--user", "anna"]).await;
-    assert_eq!((&receipt["events"], &receipt["answers"]), (&0.into(), &1.into()), "{receipt}");
+    assert_eq!((&receipt["events"], &receipt["answers"]), (&0.into(), &2.into()), "{receipt}");
     check_erased(&world, ANSWER).await;
     assert!(world.dump().contains(OTHER));
     let delivery = &world.deliveries(&hook, "delivered", 3).await[0];
@@ -335,4 +347,34 @@ async fn erasure_that_was_killed_is_finished_by_the_next_one() {
     assert_eq!(world.sql("select count(*) from events"), "150");
     let trail = entries(&world, &["--account", "carol"]).await;
     assert_eq!(actions(&trail), ["erasure.begun", "erasure.begun", "erasure.done"]);
+}
+
+/// A settled event of a day that is 40 days ago, with its data, and a month of the audit trail.
+const OLD: &str = "
+    set role fanfare_migrate;
+    select make_partition('events', 'received_at', day, day + interval '24 hours'),
+           make_partition('attempts', 'received_at', day, day + interval '24 hours')
+    from date_trunc('day', now() - interval '40 days', 'UTC') as day;
+    insert into events (key, batch, position, source, event_id, event_type, subject, decided_revision,
+                        notification, webhooks, received_at)
+    select gen_random_uuid(), gen_random_uuid(), 0, '/tests', '1', 'tasks.execute', 'tasks/t1', 1,
+           '{\"Name\":\"salary-of-carol-4711\"}', '{}', now() - interval '40 days';
+    create table audit_2020_01 partition of audit
+        for values from ('2020-01-01 00:00:00+00') to ('2020-02-01 00:00:00+00')";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn router_removes_payloads_and_months_of_the_trail_that_are_too_old() {
+    let world = World::new().await;
+    world.sql(OLD);
+    assert!(world.dump().contains(PRIVATE));
+    let _router = world.start("router").await;
+    let left = "select (select count(*) from events where payload_removed is null)
+                       || ' ' || count(to_regclass('audit_2020_01'))";
+    eventually("what is too old is removed", SOON, async || {
+        let found = world.sql(left);
+        if found == "0 0" { Ok(()) } else { Err(found) }
+    })
+    .await;
+    check_erased(&world, PRIVATE).await;
+    assert_eq!(world.sql("select payload_removed, subject from events"), "age|tasks/t1");
 }

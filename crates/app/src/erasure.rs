@@ -7,7 +7,7 @@
 //!
 //! Every step can be repeated. An erasure that was interrupted is run again, and finds what is left.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::BrokerError;
@@ -132,8 +132,11 @@ async fn survey(stores: Stores<'_>, target: &ErasureTarget) -> Result<Counts, Er
     while search.next().await?.is_some() {
         counts.waiting += 1;
     }
+    // What is in a queue may be recognised by its batch alone.
+    let mut batches = HashSet::new();
     let mut ledger = Ledger::begin(store, target).await?;
     while let Some(found) = ledger.next().await? {
+        batches.extend(found.events.iter().map(|event| event.batch.0));
         counts.events += u64::try_from(found.events.len()).unwrap_or_default();
         counts.pending += found.owed;
     }
@@ -145,7 +148,8 @@ async fn survey(stores: Stores<'_>, target: &ErasureTarget) -> Result<Counts, Er
     for place in [Place::Jobs, Place::Dead(Kind::Events), Place::Dead(Kind::Deliveries)] {
         let mut search = Search::begin(session, target, place);
         while let Some(found) = search.next().await? {
-            if found.is_target || store.has_erased(&found.batches).await? {
+            let is_chosen = found.batches.iter().any(|batch| batches.contains(&batch.0));
+            if found.is_target || is_chosen || store.has_erased(&found.batches).await? {
                 *place_count(&mut counts, place) += 1;
             }
         }
