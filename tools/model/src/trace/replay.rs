@@ -18,7 +18,7 @@ use super::steps::{actions, is_of, is_step};
 use crate::action::Action;
 use crate::environment;
 use crate::protocol::Model;
-use crate::state::{Body, Process, State};
+use crate::state::{Body, Outcome, Process, State};
 
 /// The most states that are looked at. A trace that is explained needs some hundreds.
 const MAX_STATES: usize = 10_000;
@@ -298,6 +298,10 @@ impl Replay<'_> {
     /// Whether the model allows an action. A real worker takes a recheck at once, and its outcome waits;
     /// a worker of the model takes it later.
     fn allows(&self, state: &State, action: Action) -> bool {
+        // A job whose workers end before they leave a trace counts as lost, and is published once more.
+        if matches!(action, Action::Reconciles(_)) && !self.ended.is_empty() {
+            return state.planned && matches!(state.rows.last(), None | Some(Outcome::Retrying));
+        }
         if let Action::WorkerTakes(_, Body::Recheck) = action {
             let waits = |message: &crate::Message| {
                 message.body == Body::Recheck && message.holder.is_none()
