@@ -1,5 +1,5 @@
-//! Steps that are reached only while something disturbs an installation: receivers that are gone,
-//! refused snapshots, lost sessions, and people who send dead deliveries again.
+//! Steps that are reached only while something disturbs an installation: receivers that are gone, rows
+//! and snapshots that are refused, lost sessions, lost jobs, and people who send dead deliveries again.
 
 use std::time::Duration;
 
@@ -27,10 +27,26 @@ const GONE: Crew = Crew {
     percent: LIKELY,
 };
 
+const WAITING: Crew = Crew { steps: &[Step::WorkerPostpones], kills: FEW, percent: 100, ..GONE };
+
 const HELD: Crew = Crew { steps: &[Step::WorkerReleasesLease], ..GONE };
 
 const CUT_OFF: Crew =
     Crew { role: "worker", processes: 3, steps: &[Step::WorkerSecures], kills: FEW, percent: 100 };
+
+/// Routers that end when they have leased lost jobs. A router must watch the queues for a while before it
+/// knows that a job is lost, so each step has routers of its own.
+const LEASING: Crew = Crew {
+    role: "router",
+    processes: 2,
+    steps: &[Step::ReconcilerLeases],
+    kills: FEW,
+    percent: 100,
+};
+
+/// The same when the jobs are confirmed, and when that is noted.
+const PUBLISHING: Crew = Crew { steps: &[Step::Reconciles], ..LEASING };
+const NOTING: Crew = Crew { steps: &[Step::ReconcilerNotes], ..LEASING };
 
 const CONSOLES: Crew = Crew {
     role: "console",
@@ -41,12 +57,22 @@ const CONSOLES: Crew = Crew {
 };
 
 /// The crews of these tests.
-pub(super) const CREWS: [&Crew; 4] = [&GONE, &HELD, &CUT_OFF, &CONSOLES];
+pub(super) const CREWS: [&Crew; 8] =
+    [&GONE, &WAITING, &HELD, &CUT_OFF, &LEASING, &PUBLISHING, &NOTING, &CONSOLES];
 
-/// One needs an attempt that waits for its limiters while its receiver asks for a wait. The others need
-/// jobs that are lost again and again, each found by a router only after it has watched the queues.
-pub(super) const UNTRIED: [Step; 4] =
-    [Step::ReconcilerLeases, Step::ReconcilerNotes, Step::Reconciles, Step::WorkerPostpones];
+/// Lets the ledger refuse rows of attempts while `ledger_fault` says so, as a database does that is
+/// about to stop.
+const REFUSED_ROWS: &str = "
+    create table ledger_fault as select false as refuses;
+    grant select on ledger_fault to public;
+    create function refuse_row() returns trigger language plpgsql as $$begin
+        if (select refuses from ledger_fault) then
+            raise exception 'no rows' using errcode = 'cannot_connect_now';
+        end if;
+        return null;
+    end$$;
+    create trigger refused_rows before insert on attempts
+        for each statement execute function refuse_row()";
 
 /// Does something again and again.
 async fn repeat(pause: Duration, mut what: impl AsyncFnMut()) {
@@ -73,6 +99,28 @@ async fn workers_that_end_when_a_receiver_is_gone_lose_nothing() {
     });
     let played = scene.play(resume).await;
     Verdict::reach(&world, &played).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_end_when_an_attempt_has_waited_for_too_long_lose_nothing() {
+    let world = world().await;
+    world.sql(REFUSED_ROWS);
+    let scene = Scene {
+        world: &world,
+        crews: &[ROUTER, WAITING],
+        answer: |_, _| Reply::status(200),
+        publish: one_event,
+        pace: PACE,
+    };
+    // No attempt begins while rows are refused. Those that have waited for five seconds are put off.
+    let refuse = repeat(Duration::from_secs(3), async || {
+        world.sql("update ledger_fault set refuses = true");
+        pass(Duration::from_secs(7)).await;
+        world.sql("update ledger_fault set refuses = false");
+    });
+    let played = scene.play(refuse).await;
+    world.sql("update ledger_fault set refuses = false");
+    Verdict::of_all_webhooks(&world, &played).await;
 }
 
 /// A snapshot of the directory in which `anna` may read everything, or one that is refused.
@@ -118,6 +166,27 @@ async fn workers_that_end_after_they_lost_their_session_lose_nothing() {
     };
     let reset = repeat(Duration::from_secs(3), async || proxy.reset());
     let played = scene.play(reset).await;
+    Verdict::of_all_webhooks(&world, &played).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reconcilers_that_end_at_any_step_lose_nothing() {
+    // The worker has one job at a time, and is much slower than the publisher, so that at any time jobs
+    // wait in its queue and can be lost there.
+    let world = world().await.with("FANFARE_PREFETCH", "1");
+    let scene = Scene {
+        world: &world,
+        crews: &[LEASING, PUBLISHING, NOTING, WORKER],
+        answer: |_, _| Reply::status(200).after(Duration::from_secs(1)),
+        publish: one_event,
+        pace: SLOW_PACE,
+    };
+    let amqp = world.amqp().await;
+    let lose_jobs = repeat(Duration::from_millis(100), async || {
+        amqp.drain("fanfare.deliveries").await.unwrap();
+    });
+    let played = scene.play(lose_jobs).await;
+    played.receiver.answer_with(|_, _| Reply::status(200));
     Verdict::of_all_webhooks(&world, &played).await;
 }
 

@@ -1,6 +1,5 @@
 //! The steps of real processes are runs of the model, and no other order of them is.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fanfare_core::ids::{BatchKey, WebhookId};
@@ -21,7 +20,10 @@ const SETTLED: Duration = Duration::from_mins(1);
 /// The events of the run in which nothing ends.
 const EVENTS: usize = 20;
 
-/// The deliveries of that run whose steps are swapped.
+/// The most traces of a run with kills, in percent, that need not be explained.
+pub(super) const FEW_UNEXPLAINED: usize = 10;
+
+/// The deliveries of a run whose steps are swapped.
 const SWAPPED: usize = 6;
 
 /// The deliveries of the ledger, as traces name them.
@@ -36,21 +38,42 @@ fn deliveries(world: &World) -> Vec<(String, String)> {
     rows.lines().map(parse).collect()
 }
 
-/// Replays the trace of each delivery against the model.
-pub(super) async fn are_runs_of_the_model(world: &World, supervisor: &Supervisor<'_>) {
-    let ended = supervisor.ended();
-    eventually("each trace is a run of the model", SETTLED, async || {
+/// Replays the trace of each delivery against the model. At most `most` percent are not explained.
+///
+/// Where processes end all the time, some deliveries have more orders of their steps than can be tried,
+/// or a job that is split because it was redelivered again and again, which the model does not know.
+pub(super) async fn are_runs_of_the_model(world: &World, supervisor: &Supervisor<'_>, most: usize) {
+    let (ended, mut open, mut undecided) = (supervisor.ended(), deliveries(world), 0);
+    let all = open.len();
+    eventually("the traces are runs of the model", SETTLED, async || {
         let lines = trace::parse(&supervisor.trace()).unwrap();
-        let unexplained = deliveries(world).into_iter().find_map(|(batch, webhook)| {
-            explain(Model::default(), &lines, (&batch, &webhook), &ended).err()
+        let mut refused = None;
+        open.retain(|(batch, webhook)| {
+            match explain(Model::default(), &lines, (batch, webhook), &ended) {
+                Ok(()) => false,
+                Err(unexplained) if unexplained.is_refused => {
+                    refused = Some(unexplained);
+                    true
+                }
+                Err(_) => {
+                    undecided += 1;
+                    false
+                }
+            }
         });
-        unexplained.map_or(Ok(()), Err)
+        if (open.len() + undecided) * 100 <= all * most {
+            Ok(())
+        } else {
+            Err((open.len(), undecided, refused))
+        }
     })
     .await;
+    println!("of {all} traces, {} are refused and {undecided} undecided", open.len());
 }
 
 /// The lines with two steps of one task in the other order, for each two that follow each other in the
-/// trace of a delivery.
+/// trace of a delivery. A step that a task did twice, for two copies of a job, is not swapped: the copies
+/// may have any order.
 fn swaps(lines: &[Line], (batch, webhook): (&str, &str)) -> Vec<(String, Vec<Line>)> {
     let is_of = |line: &Line| {
         let of = line.delivery.as_ref();
@@ -65,7 +88,10 @@ fn swaps(lines: &[Line], (batch, webhook): (&str, &str)) -> Vec<(String, Vec<Lin
             one.process == other.process && one.task == other.task
         };
         let Some(other) = own[at + 1..].iter().find(same_task) else { continue };
-        if lines[*one].step == lines[*other].step {
+        let is_repeated = |step: &str| {
+            own.iter().filter(|at| same_task(at) && lines[**at].step == step).count() > 1
+        };
+        if is_repeated(&lines[*one].step) || is_repeated(&lines[*other].step) {
             continue;
         }
         let mut swapped = lines.to_vec();
@@ -74,6 +100,25 @@ fn swaps(lines: &[Line], (batch, webhook): (&str, &str)) -> Vec<(String, Vec<Lin
         swaps.push((format!("{} before {}", lines[*other].step, lines[*one].step), swapped));
     }
     swaps
+}
+
+/// Swaps two steps in the traces of some deliveries: none of these orders is a run of the model. Returns
+/// how many were refused.
+pub(super) fn are_no_runs_with_two_steps_swapped(
+    world: &World,
+    supervisor: &Supervisor<'_>,
+) -> usize {
+    let (ended, lines) = (supervisor.ended(), trace::parse(&supervisor.trace()).unwrap());
+    let mut refused = 0;
+    for (batch, webhook) in deliveries(world).into_iter().take(SWAPPED) {
+        for (what, swapped) in swaps(&lines, (&batch, &webhook)) {
+            let explained = explain(Model::default(), &swapped, (&batch, &webhook), &ended);
+            assert!(explained.is_err(), "{what} is a run of the model");
+            refused += 1;
+        }
+    }
+    println!("{refused} traces with two steps swapped are refused");
+    refused
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,18 +141,8 @@ async fn traces_of_a_run_are_runs_of_the_model_and_no_other_order_of_their_steps
     }
     let played = Played { receiver, supervisor, events: EVENTS, _processes: processes };
     Verdict::of_all_webhooks(&world, &played).await;
-    are_runs_of_the_model(&world, &played.supervisor).await;
+    are_runs_of_the_model(&world, &played.supervisor, 0).await;
 
-    let lines = trace::parse(&played.supervisor.trace()).unwrap();
-    let mut refused = 0;
-    for (batch, webhook) in deliveries(&world).into_iter().take(SWAPPED) {
-        for (what, swapped) in swaps(&lines, (&batch, &webhook)) {
-            let explained =
-                explain(Model::default(), &swapped, (&batch, &webhook), &BTreeSet::new());
-            assert!(explained.is_err(), "{what} is a run of the model");
-            refused += 1;
-        }
-    }
-    println!("{refused} traces with two steps swapped are refused");
+    let refused = are_no_runs_with_two_steps_swapped(&world, &played.supervisor);
     assert!(refused >= SWAPPED * 6, "{refused}");
 }

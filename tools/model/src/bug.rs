@@ -10,6 +10,8 @@ pub enum Bug {
     AckBeforeRecord,
     /// The follow-up is published and the job acknowledged, and then the row is written.
     RecordAfterAck,
+    /// What follows from a row is published twice.
+    FollowUpTwice,
     /// Retries take no lease.
     RetryWithoutLease,
     /// The lease ends with the answer, before the row.

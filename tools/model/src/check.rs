@@ -18,6 +18,8 @@ pub enum Promise {
     NoLeak,
     /// Nothing follows the last row of a delivery.
     OneSeries,
+    /// While nothing has failed, at most one job carries the delivery.
+    OneJob,
 }
 
 /// What is wrong, and how it comes about.
@@ -113,6 +115,9 @@ fn broken(state: &State) -> Option<Promise> {
     let until_last = state.rows.len().saturating_sub(1);
     if state.rows[..until_last].iter().any(ended) {
         return Some(Promise::OneSeries);
+    }
+    if state.happened == 0 && state.jobs() > 1 {
+        return Some(Promise::OneJob);
     }
     None
 }

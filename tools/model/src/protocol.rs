@@ -68,7 +68,9 @@ impl Model {
             }
             Working::Taken(body) => {
                 actions.push(Action::WorkerBegins(worker));
-                if matches!(body, Body::Attempt(seq) if state.rows.len() < usize::from(seq)) {
+                if by_reference(state, worker, body)
+                    .is_some_and(|seq| state.rows.len() < usize::from(seq))
+                {
                     actions.push(Action::WorkerDefers(worker));
                 }
             }
@@ -137,7 +139,13 @@ impl Model {
             Action::WorkerSends(worker, well) => self.sends(&mut next, worker, well),
             Action::WorkerReleases(worker) => releases(&mut next, worker),
             Action::WorkerRecords(worker) => records(&mut next, worker),
-            Action::WorkerPublishes(worker) => publishes(&mut next, worker),
+            Action::WorkerPublishes(worker) => {
+                if self.bug == Bug::FollowUpTwice {
+                    publishes(&mut next, worker);
+                    next.workers[usize::from(worker)] = state.workers[usize::from(worker)];
+                }
+                publishes(&mut next, worker);
+            }
             Action::WorkerAcknowledges(worker) => {
                 next.acknowledge(Process::Worker(worker));
                 next.cut_off.retain(|other| *other != worker);
@@ -239,7 +247,11 @@ impl Model {
 
     fn defers(self, next: &mut State, worker: u8) {
         match next.workers[usize::from(worker)] {
-            Working::Taken(Body::Attempt(seq)) => self.put_off(next, worker, seq, false),
+            Working::Taken(body) => {
+                if let Some(seq) = by_reference(next, worker, body) {
+                    self.put_off(next, worker, seq, false);
+                }
+            }
             Working::Sending { seq, leased, .. } => self.put_off(next, worker, seq, leased),
             _ => {}
         }
@@ -322,6 +334,19 @@ fn records(next: &mut State, worker: u8) {
         next.rows.push(outcome);
     }
     next.workers[usize::from(worker)] = Working::Recorded(next.follow_up(seq));
+}
+
+/// The row that a job by reference is about. An inline job that waited for too long is decided as one.
+fn by_reference(state: &State, worker: u8, body: Body) -> Option<u8> {
+    let is_in_doubt = || {
+        let held = state.held(Process::Worker(worker));
+        held.is_none_or(|at| state.messages[at].redelivered) || state.in_doubt.contains(&worker)
+    };
+    match body {
+        Body::Attempt(seq) => Some(seq),
+        Body::Inline if state.plan_is_old && !is_in_doubt() => Some(1),
+        Body::Inline | Body::Recheck | Body::Event => None,
+    }
 }
 
 fn ready(state: &State, body: Body) -> Option<usize> {

@@ -235,6 +235,18 @@ impl State {
         }
     }
 
+    /// How many jobs carry the delivery. One whose worker has published what follows carries it no longer.
+    pub(crate) fn jobs(&self) -> usize {
+        let is_over = |holder| match holder {
+            Some(Process::Worker(worker)) => {
+                self.workers[usize::from(worker)] == Working::Published
+            }
+            Some(Process::Router(_)) | None => false,
+        };
+        let carries = |it: &&Message| it.body != Body::Event && !is_over(it.holder);
+        self.messages.iter().filter(carries).count()
+    }
+
     pub(crate) fn publish(&mut self, body: Body, in_doubt: bool) {
         self.messages.push(Message { body, redelivered: in_doubt, holder: None });
         self.messages.sort_unstable();

@@ -38,6 +38,11 @@ fn recording_after_the_acknowledgement_loses_a_delivery() {
 }
 
 #[test]
+fn a_follow_up_that_is_published_twice_is_two_jobs_of_one_delivery() {
+    assert_eq!(broken(Bug::FollowUpTwice), Some(Promise::OneJob));
+}
+
+#[test]
 fn a_retry_without_a_lease_is_sent_twice() {
     assert_eq!(broken(Bug::RetryWithoutLease), Some(Promise::OnePost));
 }

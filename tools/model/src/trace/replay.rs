@@ -18,17 +18,19 @@ use super::steps::{actions, is_of, is_step};
 use crate::action::Action;
 use crate::environment;
 use crate::protocol::Model;
-use crate::state::{Body, Process, State};
+use crate::state::{Body, Outcome, Process, State};
 
 /// The most states that are looked at. A trace that is explained needs some hundreds.
-const MAX_STATES: usize = 5_000;
+const MAX_STATES: usize = 10_000;
 
 /// The faults that a trace may have.
 const FAULTS: u8 = u8::MAX;
 
-/// A trace that the model does not allow.
+/// A trace that the model does not allow, or in which no run of the model was found.
 #[derive(Debug, Clone)]
 pub struct Unexplained {
+    /// Whether the model allows no run with these steps. Otherwise there were too many orders to try.
+    pub is_refused: bool,
     /// The steps of each task that were explained, at most.
     pub explained: Vec<String>,
     /// The steps that could not follow.
@@ -105,42 +107,82 @@ pub fn explain(
             }
         }
     }
-    Err(Box::new(replay.unexplained(&furthest)))
+    let is_refused = seen.len() < MAX_STATES;
+    Err(Box::new(replay.unexplained(&furthest, is_refused)))
 }
 
-/// The tasks that have to do with the delivery, each with its steps.
+/// A task's steps: a list for each copy of the delivery's job that it received at a time.
+type Copies = Vec<Vec<Step>>;
+
+/// The tasks that have to do with the delivery, each with its steps. A task that received several copies
+/// of the delivery's job at a time counts as a task for each of them.
 fn tasks(lines: &[Line], batch: &str, webhook: &str) -> Vec<Task> {
-    let mut by_task: BTreeMap<(bool, u32, &str), Vec<Step>> = BTreeMap::new();
+    let mut by_task: BTreeMap<(bool, u32, &str), Copies> = BTreeMap::new();
     for line in lines.iter().filter(|line| is_step(&line.step)) {
         let is_router = !line.step.starts_with("Worker");
         let key = (!is_router, line.process, if is_router { "" } else { line.task.as_str() });
-        let about = match &line.delivery {
-            Some((of, to)) => of == batch && to.as_deref().is_none_or(|to| to == webhook),
-            // A task that reads for nothing says so about no delivery.
-            None => line.step == "WorkerAcknowledges" && by_task.contains_key(&key),
-        };
-        if !about {
-            continue;
+        match &line.delivery {
+            Some((of, to)) if of == batch && to.as_deref().is_none_or(|to| to == webhook) => {
+                let copies = by_task.entry(key).or_default();
+                let copy = copy_of(copies, line);
+                copies.resize_with(copies.len().max(copy + 1), Vec::new);
+                add(&mut copies[copy], line);
+            }
+            // A task that acknowledges nothing of the delivery says so about no delivery.
+            None if line.step == "WorkerAcknowledges" => {
+                by_task.get_mut(&key).into_iter().flatten().for_each(|steps| add(steps, line));
+            }
+            _ => {}
         }
-        let steps = by_task.entry(key).or_default();
-        // What was asked again, because it waited or could not be answered with others.
-        if steps.last().is_some_and(|last| last.name == line.step && line.step == "RouterTakes") {
-            continue;
-        }
-        // What was received has waited in the process, so it counts from when it was looked at.
-        let is_first = steps.is_empty() || line.step.ends_with("Takes");
-        let begin = if is_first { line.at } else { steps.last().map_or(line.at, |last| last.end) };
-        let seq = u8::try_from(line.seq).unwrap_or(u8::MAX);
-        steps.push(Step { name: line.step.clone(), seq, begin, end: line.at });
     }
     let (mut routers, mut workers) = (0, 0);
-    let task = |((is_worker, process, _), steps)| {
+    let task = |(is_worker, process, steps)| {
         let count: &mut u8 = if is_worker { &mut workers } else { &mut routers };
         let peer = if is_worker { Process::Worker(*count) } else { Process::Router(*count) };
         *count += 1;
         Task { process, peer, steps }
     };
-    by_task.into_iter().map(task).collect()
+    let each = by_task.into_iter().flat_map(|((is_worker, process, _), copies)| {
+        copies.into_iter().map(move |steps| (is_worker, process, steps))
+    });
+    each.map(task).collect()
+}
+
+/// The copy that a line is about. Copies are received in the same moment. The trace does not name them,
+/// so a step is counted for the first copy that can be before it.
+fn copy_of(copies: &Copies, line: &Line) -> usize {
+    if line.step == "WorkerTakes" {
+        let is_received_now = |step: &Step| step.name == line.step && step.end == line.at;
+        let received_now = |copy: &&Vec<Step>| copy.last().is_some_and(is_received_now);
+        return copies.iter().take_while(received_now).count();
+    }
+    // One of the copies gets the lease. The others are put off, and may publish that before its POST.
+    let before: &[&str] = match line.step.as_str() {
+        "WorkerBegins" => &["WorkerTakes"],
+        "WorkerReads" => &["WorkerBegins"],
+        "WorkerPublishes" => &["WorkerRecords", "WorkerPostpones", "WorkerBegins", "WorkerTakes"],
+        _ => &[],
+    };
+    // What is acknowledged meanwhile may be other jobs of the task.
+    let is_done = |step: &&Step| step.name != "WorkerAcknowledges";
+    let is_after = |name: &&str| {
+        let is_last =
+            |copy: &Vec<Step>| copy.iter().rfind(is_done).is_some_and(|it| it.name == *name);
+        copies.iter().position(is_last)
+    };
+    before.iter().find_map(is_after).unwrap_or(0)
+}
+
+fn add(steps: &mut Vec<Step>, line: &Line) {
+    // What was asked again, because it waited or could not be answered with others.
+    if steps.last().is_some_and(|last| last.name == line.step && line.step == "RouterTakes") {
+        return;
+    }
+    // What was received has waited in the process, so it counts from when it was looked at.
+    let is_first = steps.is_empty() || line.step.ends_with("Takes");
+    let begin = if is_first { line.at } else { steps.last().map_or(line.at, |last| last.end) };
+    let seq = u8::try_from(line.seq).unwrap_or(u8::MAX);
+    steps.push(Step { name: line.step.clone(), seq, begin, end: line.at });
 }
 
 struct Replay<'a> {
@@ -256,6 +298,10 @@ impl Replay<'_> {
     /// Whether the model allows an action. A real worker takes a recheck at once, and its outcome waits;
     /// a worker of the model takes it later.
     fn allows(&self, state: &State, action: Action) -> bool {
+        // A job whose workers end before they leave a trace counts as lost, and is published once more.
+        if matches!(action, Action::Reconciles(_)) && !self.ended.is_empty() {
+            return state.planned && matches!(state.rows.last(), None | Some(Outcome::Retrying));
+        }
         if let Action::WorkerTakes(_, Body::Recheck) = action {
             let waits = |message: &crate::Message| {
                 message.body == Body::Recheck && message.holder.is_none()
@@ -312,7 +358,7 @@ impl Replay<'_> {
         }
     }
 
-    fn unexplained(&self, node: &Node) -> Unexplained {
+    fn unexplained(&self, node: &Node, is_refused: bool) -> Unexplained {
         let describe =
             |task: &Task, step: &Step| format!("{:?} {} {}", task.peer, step.name, step.seq);
         let (mut explained, mut next) = (Vec::new(), Vec::new());
@@ -324,7 +370,7 @@ impl Replay<'_> {
             explained.extend(task.steps[..done].iter().map(|step| describe(task, step)));
             next.extend(task.steps.get(done).map(|step| describe(task, step)));
         }
-        Unexplained { explained, next, state: node.state.clone() }
+        Unexplained { is_refused, explained, next, state: node.state.clone() }
     }
 }
 

@@ -42,9 +42,8 @@ pub(super) fn actions(step: &str, seq: u8, peer: Process) -> Vec<Action> {
         "WorkerBegins" => vec![Action::WorkerBegins(number)],
         "WorkerReads" => vec![Action::WorkerReads(number)],
         // The trace does not say how the receiver answered.
-        "WorkerSends" | "WorkerPostpones" => {
-            [true, false].map(|well| Action::WorkerSends(number, well)).to_vec()
-        }
+        "WorkerSends" => [true, false].map(|well| Action::WorkerSends(number, well)).to_vec(),
+        "WorkerPostpones" => vec![Action::WorkerDefers(number)],
         "WorkerReleases" => vec![Action::WorkerReleases(number)],
         "WorkerRecords" => vec![Action::WorkerRecords(number)],
         "WorkerPublishes" => vec![Action::WorkerPublishes(number)],
