@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
+use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
@@ -43,7 +44,7 @@ pub enum Step {
     Swept(i64),
     /// There is nothing to do.
     Done,
-    /// The locks were not free in time: try again later.
+    /// Another process makes a step, or the locks were not free in time: try again later.
     Busy,
 }
 
@@ -111,32 +112,17 @@ impl Store {
     /// Makes one step: drops the oldest day or week that is no longer kept, or removes kept rows that
     /// need not be kept any longer.
     pub async fn retention_step(&self, keep: Keep) -> Result<Step, StoreError> {
-        match self.step(keep).await {
-            Err(error) if is_busy(&error) => Ok(Step::Busy),
-            other => other,
-        }
-    }
-
-    async fn step(&self, keep: Keep) -> Result<Step, StoreError> {
-        const DAY: &str = "-- drop_day
-            select name, kept from drop_day(now() - $1::float8 * interval '1 second')";
-        const WEEK: &str = "-- drop_week
-            select drop_week(now() - $1::float8 * interval '1 second') as name";
-        const SWEEP: &str = "-- sweep_kept
-            select sweep_kept(now() - $1::float8 * interval '1 second', $2) as removed";
-        let Some(facts) = keep.facts.map(|age| age.as_secs_f64()) else { return Ok(Step::Done) };
-        let client = self.connection("drop what is no longer kept").await?;
-        if let Some(row) = client.query_opt(DAY, &[&facts]).await? {
-            return Ok(Step::Dropped { partition: row.column("name")?, kept: row.column("kept")? });
-        }
-        if let Some(keys) = keep.keys().map(|age| age.as_secs_f64()) {
-            let name: Option<String> = client.query_one(WEEK, &[&keys]).await?.column("name")?;
-            if let Some(partition) = name {
-                return Ok(Step::Dropped { partition, kept: 0 });
+        let mut client = self.connection("drop what is no longer kept").await?;
+        let transaction = client.transaction().await?;
+        match step(&transaction, keep).await {
+            Ok(made) => transaction.commit().await.map(|()| made),
+            Err(error) => {
+                // The database answers an error before it frees the locks, so that the next step would
+                // find them taken. The error is what the caller needs to know, whatever becomes of this.
+                let _ = transaction.rollback().await;
+                if is_busy(&error) { Ok(Step::Busy) } else { Err(error) }
             }
         }
-        let removed: i64 = client.query_one(SWEEP, &[&facts, &SWEPT]).await?.column("removed")?;
-        Ok(if removed > 0 { Step::Swept(removed) } else { Step::Done })
     }
 
     /// Lists the partitions of the ledger, by table and time.
@@ -191,6 +177,34 @@ impl Store {
         };
         Ok(Coverage { ahead: duration("ahead")?, overdue: duration("overdue")? })
     }
+}
+
+/// Makes one step. The functions that drop answer the same when there is nothing to drop and when
+/// another process holds their lock, so that this takes the lock before it asks them.
+async fn step(transaction: &Transaction<'_>, keep: Keep) -> Result<Step, StoreError> {
+    const LOCK: &str = "-- retention_lock
+        select pg_try_advisory_xact_lock(hashtext('fanfare.partitions')) as locked";
+    const DAY: &str = "-- drop_day
+        select name, kept from drop_day(now() - $1::float8 * interval '1 second')";
+    const WEEK: &str = "-- drop_week
+        select drop_week(now() - $1::float8 * interval '1 second') as name";
+    const SWEEP: &str = "-- sweep_kept
+        select sweep_kept(now() - $1::float8 * interval '1 second', $2) as removed";
+    let Some(facts) = keep.facts.map(|age| age.as_secs_f64()) else { return Ok(Step::Done) };
+    if !transaction.query_one(LOCK, &[]).await?.column("locked")? {
+        return Ok(Step::Busy);
+    }
+    if let Some(row) = transaction.query_opt(DAY, &[&facts]).await? {
+        return Ok(Step::Dropped { partition: row.column("name")?, kept: row.column("kept")? });
+    }
+    if let Some(keys) = keep.keys().map(|age| age.as_secs_f64()) {
+        let name: Option<String> = transaction.query_one(WEEK, &[&keys]).await?.column("name")?;
+        if let Some(partition) = name {
+            return Ok(Step::Dropped { partition, kept: 0 });
+        }
+    }
+    let removed: i64 = transaction.query_one(SWEEP, &[&facts, &SWEPT]).await?.column("removed")?;
+    Ok(if removed > 0 { Step::Swept(removed) } else { Step::Done })
 }
 
 fn partition(row: &Row) -> Result<Partition, StoreError> {
