@@ -10,6 +10,7 @@ mod departures;
 mod directory;
 mod failover;
 mod pages;
+mod pages_of_partitions;
 mod partitions;
 mod reconcile;
 mod refold;
