@@ -138,24 +138,27 @@ const TIME: &str = page!("time", planned!("true"));
 const OPEN: &str = page!("open", planned!("e.look_at is not null"));
 
 /// Attempted deliveries are found by the first rows of their histories, the others among the events
-/// that are not settled. A delivery whose event the ledger does not know counts as received in 1970.
+/// that are not settled. The state is looked up behind a fence, as above. A delivery whose event the ledger does not know counts as received in 1970.
 const WEBHOOKS: &str = page!(
     "webhooks",
     "(select k.at, k.batch, w.webhook, k.received_at
       from unnest($5::uuid[]) as w(webhook)
       cross join lateral (
           select a.since as at, a.batch, a.received_at
-          from attempts a
-          where a.webhook = w.webhook and a.entry = 1
-            and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
-            and (a.since, a.batch, a.webhook) < ($2, $3, $4)
-            and (a.received_at between $1 and $2 or a.received_at < '1971-01-01 00:00:00+00')
-            and ($6::text is null
+          from (select a.since, a.batch, a.webhook, a.received_at
+                from attempts a
+                where a.webhook = w.webhook and a.entry = 1
+                  and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
+                  and (a.since, a.batch, a.webhook) < ($2, $3, $4)
+                  and (a.received_at between $1 and $2
+                       or a.received_at < '1971-01-01 00:00:00+00')
+                order by a.since desc, a.batch desc offset 0) a
+          where ($6::text is null
                  or (select l.state from attempts l
                      where l.batch = a.batch and l.webhook = a.webhook
                        and l.received_at = a.received_at and l.received_at between $1 and $2
                      order by l.entry desc limit 1) = $6)
-          order by a.since desc, a.batch desc limit $7
+          limit $7
       ) k)
      union all
      (select distinct e.received_at, e.batch, p.webhook, e.received_at
