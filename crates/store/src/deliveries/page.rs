@@ -138,7 +138,8 @@ const TIME: &str = page!("time", planned!("true"));
 const OPEN: &str = page!("open", planned!("e.look_at is not null"));
 
 /// Attempted deliveries are found by the first rows of their histories, the others among the events
-/// that are not settled. The state is looked up behind a fence, as above. A delivery whose event the ledger does not know counts as received in 1970.
+/// that are not settled. A state is looked up behind a fence, as above; a limit that is null is one.
+/// A delivery whose event the ledger does not know counts as received in 1970.
 const WEBHOOKS: &str = page!(
     "webhooks",
     "(select k.at, k.batch, w.webhook, k.received_at
@@ -152,7 +153,8 @@ const WEBHOOKS: &str = page!(
                   and (a.since, a.batch, a.webhook) < ($2, $3, $4)
                   and (a.received_at between $1 and $2
                        or a.received_at < '1971-01-01 00:00:00+00')
-                order by a.since desc, a.batch desc offset 0) a
+                order by a.since desc, a.batch desc
+                limit case when $6::text is null then $7::bigint end) a
           where ($6::text is null
                  or (select l.state from attempts l
                      where l.batch = a.batch and l.webhook = a.webhook

@@ -15,6 +15,10 @@ use crate::rows::Columns as _;
 
 /// The most entries of an index that one page reads.
 pub(crate) const SCAN: i64 = 10_000;
+/// The most events that one page of all deliveries reads. Each of their deliveries matches, and all of
+/// them are sorted. It is the most deliveries of a page, so that only events without webhooks make a
+/// page shorter.
+const SCAN_OF_ALL: i64 = 1_000;
 /// The entries that each webhook gets of these at least, whatever the number of webhooks.
 const SCAN_OF_A_WEBHOOK: i64 = 100;
 /// The most deliveries of all users whose state one page looks up. Each look-up costs as much as
@@ -107,7 +111,7 @@ impl Window<'_> {
                 let open = end_of_planned!("e.look_at is not null");
                 self.end_by(client, open, SCAN_OF_STATES, &[]).await
             }
-            QueryShape::Time => self.end_by(client, END_OF_EVENTS, SCAN, &[]).await,
+            QueryShape::Time => self.end_by(client, END_OF_EVENTS, SCAN_OF_ALL, &[]).await,
             QueryShape::Open => self.end_by(client, open, SCAN, &[]).await,
             QueryShape::Ended => {
                 let more: [&(dyn ToSql + Sync); 2] = [&self.state, &self.below.webhook.0];
