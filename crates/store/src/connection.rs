@@ -79,9 +79,4 @@ impl Transaction<'_> {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         self.client.commit().await.map_err(StoreError::at(self.doing))
     }
-
-    /// Rolls it back now, instead of when it is dropped, and waits for that.
-    pub(crate) async fn rollback(self) -> Result<(), StoreError> {
-        self.client.rollback().await.map_err(StoreError::at(self.doing))
-    }
 }

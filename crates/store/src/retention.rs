@@ -10,7 +10,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
@@ -76,7 +75,7 @@ pub struct Coverage {
 
 impl Keep {
     /// The age from which on keys are dropped: they also lead to the partitions of facts.
-    fn keys(self) -> Option<Duration> {
+    pub(crate) fn keys(self) -> Option<Duration> {
         Some(self.facts?.max(self.recognition?))
     }
 
@@ -96,6 +95,13 @@ fn is_busy(error: &StoreError) -> bool {
     error.sql_state() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
+/// A row that says whether this statement has the lock of the functions that make and drop.
+macro_rules! locked {
+    () => {
+        "(select pg_try_advisory_xact_lock(hashtext('fanfare.partitions')) as locked) l"
+    };
+}
+
 impl Store {
     /// Makes the missing partitions of the next days, and moves rows to them that were stored without
     /// one. Returns how many were made; `None` when a lock was not free in time.
@@ -112,16 +118,55 @@ impl Store {
     /// Makes one step: drops the oldest day or week that is no longer kept, or removes kept rows that
     /// need not be kept any longer.
     pub async fn retention_step(&self, keep: Keep) -> Result<Step, StoreError> {
-        let mut client = self.connection("drop what is no longer kept").await?;
-        let transaction = client.transaction().await?;
-        match step(&transaction, keep).await {
-            Ok(made) => transaction.commit().await.map(|()| made),
-            Err(error) => {
-                // The database answers an error before it frees the locks, so that the next step would
-                // find them taken. The error is what the caller needs to know, whatever becomes of this.
-                let _ = transaction.rollback().await;
-                if is_busy(&error) { Ok(Step::Busy) } else { Err(error) }
+        match self.step(keep).await {
+            Err(error) if is_busy(&error) => Ok(Step::Busy),
+            other => other,
+        }
+    }
+
+    /// Each statement is a transaction of its own, so that no lock waits for this process. The
+    /// functions answer the same when nothing is due and when another process holds their lock, so
+    /// that a statement also says whether it has the lock.
+    async fn step(&self, keep: Keep) -> Result<Step, StoreError> {
+        const DAY: &str = concat!(
+            "-- drop_day
+            select locked, name, coalesce(kept, 0) as kept from ",
+            locked!(),
+            " left join drop_day(now() - $1::float8 * interval '1 second') on true"
+        );
+        const WEEK: &str = concat!(
+            "-- drop_week
+            select locked, drop_week(now() - $1::float8 * interval '1 second') as name from ",
+            locked!()
+        );
+        const SWEEP: &str = concat!(
+            "-- sweep_kept
+            select locked, sweep_kept(now() - $1::float8 * interval '1 second', $2) as removed from ",
+            locked!()
+        );
+        let Some(facts) = keep.facts.map(|age| age.as_secs_f64()) else { return Ok(Step::Done) };
+        let client = self.connection("drop what is no longer kept").await?;
+        let day = client.query_one(DAY, &[&facts]).await?;
+        if let Some(partition) = day.column("name")? {
+            return Ok(Step::Dropped { partition, kept: day.column("kept")? });
+        }
+        if !day.column("locked")? {
+            return Ok(Step::Busy);
+        }
+        if let Some(keys) = keep.keys().map(|age| age.as_secs_f64()) {
+            let week = client.query_one(WEEK, &[&keys]).await?;
+            if let Some(partition) = week.column("name")? {
+                return Ok(Step::Dropped { partition, kept: 0 });
             }
+            if !week.column("locked")? {
+                return Ok(Step::Busy);
+            }
+        }
+        let swept = client.query_one(SWEEP, &[&facts, &SWEPT]).await?;
+        match (swept.column("removed")?, swept.column("locked")?) {
+            (0, true) => Ok(Step::Done),
+            (0, false) => Ok(Step::Busy),
+            (removed, _) => Ok(Step::Swept(removed)),
         }
     }
 
@@ -177,34 +222,6 @@ impl Store {
         };
         Ok(Coverage { ahead: duration("ahead")?, overdue: duration("overdue")? })
     }
-}
-
-/// Makes one step. The functions that drop answer the same when there is nothing to drop and when
-/// another process holds their lock, so that this takes the lock before it asks them.
-async fn step(transaction: &Transaction<'_>, keep: Keep) -> Result<Step, StoreError> {
-    const LOCK: &str = "-- retention_lock
-        select pg_try_advisory_xact_lock(hashtext('fanfare.partitions')) as locked";
-    const DAY: &str = "-- drop_day
-        select name, kept from drop_day(now() - $1::float8 * interval '1 second')";
-    const WEEK: &str = "-- drop_week
-        select drop_week(now() - $1::float8 * interval '1 second') as name";
-    const SWEEP: &str = "-- sweep_kept
-        select sweep_kept(now() - $1::float8 * interval '1 second', $2) as removed";
-    let Some(facts) = keep.facts.map(|age| age.as_secs_f64()) else { return Ok(Step::Done) };
-    if !transaction.query_one(LOCK, &[]).await?.column("locked")? {
-        return Ok(Step::Busy);
-    }
-    if let Some(row) = transaction.query_opt(DAY, &[&facts]).await? {
-        return Ok(Step::Dropped { partition: row.column("name")?, kept: row.column("kept")? });
-    }
-    if let Some(keys) = keep.keys().map(|age| age.as_secs_f64()) {
-        let name: Option<String> = transaction.query_one(WEEK, &[&keys]).await?.column("name")?;
-        if let Some(partition) = name {
-            return Ok(Step::Dropped { partition, kept: 0 });
-        }
-    }
-    let removed: i64 = transaction.query_one(SWEEP, &[&facts, &SWEPT]).await?.column("removed")?;
-    Ok(if removed > 0 { Step::Swept(removed) } else { Step::Done })
 }
 
 fn partition(row: &Row) -> Result<Partition, StoreError> {
