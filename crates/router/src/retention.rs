@@ -1,6 +1,6 @@
 //! Retention: makes the ledger's partitions ahead, and drops those that are no longer kept.
 //!
-//! Every router does this each minute. The database lets one at a time do it; the others find nothing to
+//! Every router does this each minute, and measures what the database holds. The database lets one at a time do it; the others find nothing to
 //! do. A failure never stops routing: rows without a partition are stored in the default ones.
 
 use std::time::Duration;
@@ -55,6 +55,9 @@ async fn round(config: &Config) -> Result<(), StoreError> {
             }
         }
         tokio::time::sleep(PAUSE).await;
+    }
+    for one in config.store.sizes().await?.kinds {
+        config.metrics.system().database_size(one.kind.name(), one.bytes);
     }
     Ok(())
 }

@@ -48,6 +48,7 @@ pub mod routing;
 mod rows;
 mod session;
 pub mod sessions;
+pub mod sizes;
 mod spans;
 mod standbys;
 mod statement;
