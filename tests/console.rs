@@ -9,6 +9,7 @@ mod hostile;
 mod proxies;
 mod resend;
 mod sessions;
+mod storage;
 mod webhooks;
 
 use std::net::SocketAddr;

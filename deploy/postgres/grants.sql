@@ -93,6 +93,8 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on kept_messages to fanfare_console;
     grant select, insert, update on claims to fanfare_console;
     grant select, insert, update on resends to fanfare_console;
+    -- The sizes of the ledger's partitions.
+    grant select on ledger_partitions to fanfare_console;
     -- How webhooks do, for the grid.
     grant select, update on health_state to fanfare_console;
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;

@@ -173,6 +173,7 @@ async fn every_page_is_accessible() {
 
     inspector.window = desk.signed_in("root").await;
     inspector.inspect_current("grid-administrator").await;
+    inspector.inspect("storage", "/storage").await;
     inspector.inspect("webhook-of-another", &format!("/webhooks/{gone}")).await;
     inspector.window.close().await;
     assert!(inspector.faults.is_empty(), "{}", inspector.faults.join("\n"));

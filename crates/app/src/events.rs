@@ -1,7 +1,7 @@
 //! Use cases of events: list, show, and explain for each webhook.
 
 use fanfare_store::StoreError;
-use fanfare_store::events::{EventDetail, EventFilter, EventPosition, EventSummary};
+use fanfare_store::events::{EventDetail, EventFilter, EventPage, EventSummary};
 use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
 
 use crate::{Actor, Context, NotAdministrator};
@@ -29,14 +29,6 @@ pub enum EventError {
     Store(#[from] StoreError),
 }
 
-/// A page of events, the newest first.
-#[derive(Debug)]
-pub struct EventPage {
-    pub events: Vec<EventSummary>,
-    /// The position of the next page; `None` on the last page.
-    pub next: Option<EventPosition>,
-}
-
 /// An event, and each webhook's verdict on it.
 #[derive(Debug)]
 pub struct Explanation {
@@ -44,7 +36,8 @@ pub struct Explanation {
     pub explained: Explained,
 }
 
-/// Lists a page of events, the newest first. Only an operator or a System Administrator may.
+/// Lists a page of events, the newest first. A page may end before it is full; then it has the
+/// position of the next page. Only an operator or a System Administrator may.
 ///
 /// # Errors
 ///
@@ -55,13 +48,7 @@ pub async fn list(
     filter: EventFilter,
 ) -> Result<EventPage, EventError> {
     actor.administrator()?;
-    let limit = usize::try_from(filter.limit).unwrap_or(0);
-    let one_more = EventFilter { limit: filter.limit.saturating_add(1), ..filter };
-    let mut events = context.store.events_list(&one_more).await?;
-    let is_more = events.len() > limit;
-    events.truncate(limit);
-    let next = events.last().filter(|_| is_more).map(EventSummary::position);
-    Ok(EventPage { events, next })
+    Ok(context.store.events_page(&filter).await?)
 }
 
 /// Shows an event with its notification and its deliveries. `source` is needed when several sources

@@ -5,4 +5,5 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod event;
 pub mod explanation;
+pub mod storage;
 pub mod webhook;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_app::storage::StorageLimits;
 use fanfare_app::{Context, Publisher};
 use fanfare_metrics::Console as Metrics;
 use fanfare_outbound::Client;
@@ -24,6 +25,7 @@ pub(crate) struct App {
     pub(crate) context: Context,
     pub(crate) longest_chain: Duration,
     pub(crate) settled: Duration,
+    pub(crate) storage: StorageLimits,
     pub(crate) clock: fn() -> DateTime<Utc>,
     pub(crate) accounts: Accounts,
     pub(crate) site: Site,
@@ -46,6 +48,7 @@ impl App {
             settled,
             clock,
             webhooks_per_owner,
+            storage,
             local_accounts,
             url,
             proxies,
@@ -62,6 +65,7 @@ impl App {
             context,
             longest_chain,
             settled,
+            storage,
             clock,
             accounts,
             site: Site::new(url),

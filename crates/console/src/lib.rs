@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use fanfare_app::storage::StorageLimits;
 use fanfare_http::Limits;
 use fanfare_metrics::Console as Metrics;
 use fanfare_outbound::Client;
@@ -86,6 +87,8 @@ pub struct Config {
     pub clock: fn() -> DateTime<Utc>,
     /// The maximum number of webhooks of one owner.
     pub webhooks_per_owner: u32,
+    /// How long the ledger keeps what it has, and the size of the database's disk.
+    pub storage: StorageLimits,
     /// Whether people may sign in with local accounts.
     pub local_accounts: bool,
     /// The console's address as clients see it, without a path; `None` to derive it from each

@@ -31,6 +31,7 @@ pub(crate) mod row;
 pub(crate) mod secret;
 pub(crate) mod sign_in;
 pub(crate) mod signature;
+pub(crate) mod storage;
 mod table;
 pub(crate) mod test;
 mod text;
@@ -44,6 +45,8 @@ pub(crate) use error::no_route;
 pub(crate) const WEBHOOKS: &str = "/webhooks";
 /// The path of the audit trail.
 pub(crate) const AUDIT: &str = "/audit";
+/// The path of the sizes of what the database holds.
+pub(crate) const STORAGE: &str = "/storage";
 /// The path of the sign-in page.
 pub(crate) const SIGN_IN: &str = "/sign-in";
 /// The path that sends people to the identity provider.

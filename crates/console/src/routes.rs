@@ -66,7 +66,8 @@ fn publishing() -> UtoipaMethodRouter<Shared> {
 /// The routes of the second API. Its paths are below [`v1::BASE`], and are not folded.
 fn v1() -> (Router<Shared>, OpenApi) {
     use v1::{
-        audit, dead_letters, deliveries, events, limits, problem, resends, statistics, webhooks,
+        audit, dead_letters, deliveries, events, limits, problem, resends, statistics, storage,
+        webhooks,
     };
     let (router, description) = OpenApiRouter::default()
         .routes(routes!(webhooks::show, webhooks::change))
@@ -84,6 +85,7 @@ fn v1() -> (Router<Shared>, OpenApi) {
         .routes(routes!(dead_letters::discard))
         .routes(routes!(statistics::show))
         .routes(routes!(audit::list))
+        .routes(routes!(storage::show))
         .split_for_parts();
     let router = router
         .fallback(problem::no_route)
@@ -95,7 +97,7 @@ fn v1() -> (Router<Shared>, OpenApi) {
 fn pages() -> Router<Shared> {
     use pages::{
         assets, audit, deletion, deliveries, delivery, edit, grid, provider, resend, row, secret,
-        sign_in, signature, test, webhook,
+        sign_in, signature, storage, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
@@ -106,6 +108,7 @@ fn pages() -> Router<Shared> {
         .route("/assets/{name}", get(assets::show))
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
         .route(pages::AUDIT, get(audit::show))
+        .route(pages::STORAGE, get(storage::show))
         .route("/webhooks/new", get(edit::new))
         .route("/webhooks/{id}", get(webhook::show))
         .route("/webhooks/{id}/edit", get(edit::edit).post(edit::save))

@@ -19,6 +19,7 @@ pub(crate) mod problem;
 pub(crate) mod request;
 pub(crate) mod resends;
 pub(crate) mod statistics;
+pub(crate) mod storage;
 pub(crate) mod webhooks;
 
 /// The prefix of all its paths.

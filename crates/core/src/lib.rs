@@ -28,6 +28,7 @@ pub mod access;
 pub mod answer;
 pub mod audit;
 mod backlog;
+pub mod capacity;
 pub mod chain;
 pub mod delivery;
 pub mod directory;

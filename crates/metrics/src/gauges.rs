@@ -29,6 +29,7 @@ pub struct SystemGauges {
     webhooks_held: Gauge,
     partitions_ahead: Gauge<f64, AtomicU64>,
     retention_overdue: Gauge<f64, AtomicU64>,
+    database_size: Gauges,
 }
 
 /// A gauge whose zero would be a fault, before its first measurement.
@@ -80,7 +81,18 @@ impl SystemGauges {
                  have been removed; 0 while retention keeps up",
                 Gauge::default(),
             ),
+            database_size: registry.family(
+                "database_size_bytes",
+                "The bytes of what the database holds with its indexes, by kind: events, attempts, \
+                 keys, audit, and the rest",
+                Gauges::default(),
+            ),
         }
+    }
+
+    /// Notes the size of one kind of what the database holds, in bytes.
+    pub fn database_size(&self, kind: &'static str, bytes: i64) {
+        self.database_size.get_or_create(&[("kind", kind)]).set(bytes);
     }
 
     /// Notes the age of the oldest event with a delivery that is owed; zero if there is none.

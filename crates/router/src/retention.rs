@@ -1,7 +1,7 @@
 //! Retention: makes the ledger's partitions ahead, drops those that are no longer kept, and removes
 //! payloads that are too old.
 //!
-//! Every router does this each minute. The database lets one at a time do it; the others find nothing to
+//! Every router does this each minute, and measures what the database holds. The database lets one at a time do it; the others find nothing to
 //! do. A failure never stops routing: rows without a partition are stored in the default ones.
 
 use std::time::{Duration, Instant};
@@ -64,7 +64,11 @@ async fn round(config: &Config) -> Result<(), StoreError> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    remove_payloads(config).await
+    remove_payloads(config).await?;
+    for one in config.store.sizes().await?.kinds {
+        config.metrics.system().database_size(one.kind.name(), one.bytes);
+    }
+    Ok(())
 }
 
 /// Removes payloads that are too old, for a part of the round.

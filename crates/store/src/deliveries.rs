@@ -5,7 +5,7 @@ mod position;
 mod query_shape;
 mod resend;
 mod restart;
-mod window;
+pub(crate) mod window;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::answer::Trace;

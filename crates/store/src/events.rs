@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, TimeZone as _, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, EventKey, WebhookId};
 use fanfare_core::outcome::State;
 use fanfare_core::payload::WhyRemoved;
 use fanfare_core::resource::Resource;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use crate::attempts::state;
+use crate::connection::Connection;
 use crate::deliveries::why_removed;
+use crate::deliveries::window::{END_OF_EVENTS, SCAN};
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
+
+/// The range in which a page is looked for first. It opens few partitions, and most pages end in it.
+const NEWEST: TimeDelta = TimeDelta::days(2);
 
 /// The conditions of a list of events; `None` sets no condition.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +45,34 @@ pub struct EventPosition {
     pub batch: BatchKey,
     /// Its index in the batch.
     pub position: i32,
+}
+
+impl EventFilter {
+    /// Whether it leaves out events for another reason than their time.
+    fn is_selective(&self) -> bool {
+        self.event_type.is_some() || self.subject.is_some() || self.webhook.is_some()
+    }
+
+    /// The position below which the page begins.
+    fn below(&self) -> EventPosition {
+        let end = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
+        self.after.unwrap_or_else(|| EventPosition::before(end()))
+    }
+}
+
+impl EventPosition {
+    /// The position below which a list has the events before this time, and none at it or later.
+    fn before(received_at: DateTime<Utc>) -> Self {
+        Self { received_at, batch: BatchKey(Uuid::nil()), position: 0 }
+    }
+}
+
+/// A page of events, the newest first.
+#[derive(Debug, Clone, Default)]
+pub struct EventPage {
+    pub events: Vec<EventSummary>,
+    /// The position of the next page; `None` on the last page.
+    pub next: Option<EventPosition>,
 }
 
 /// An event as people see it.
@@ -122,38 +156,22 @@ macro_rules! select {
 }
 
 impl Store {
-    /// Lists events, the newest first.
-    pub async fn events_list(&self, filter: &EventFilter) -> Result<Vec<EventSummary>, StoreError> {
-        const SQL: &str = select!(
-            "events_list",
-            "where ($1::text is null or lower(event_type collate \"C\") = $1
-                   or split_part(lower(event_type collate \"C\"), '.', 1) = $1)
-              and ($2::text is null or subject = $2)
-              and ($3::uuid is null or $3 = any(webhooks))
-              and ($4::float8 is null or received_at >= now() - $4 * interval '1 second')
-              and ($6::timestamptz is null
-                   or ((received_at, batch) <= ($6, $7)
-                       and (received_at, batch, position) < ($6, $7, $8)))
-            order by received_at desc, batch desc, position desc
-            limit $5"
-        );
+    /// Reads a page of events, the newest first. If few may match, the page ends after a window of
+    /// events, with those that match in it, even if there are none.
+    pub async fn events_page(&self, filter: &EventFilter) -> Result<EventPage, StoreError> {
+        const NOW: &str = "-- events_now
+            select now() as now, now() - $1::float8 * interval '1 second' as since";
         let client = self.connection("list events").await?;
-        let rows = client
-            .query(
-                SQL,
-                &[
-                    /* event_type */ &filter.event_type,
-                    /* subject */ &filter.subject.as_ref().map(ToString::to_string),
-                    /* webhook */ &filter.webhook.map(|id| id.0),
-                    /* since */ &filter.since.map(|since| since.as_secs_f64()),
-                    /* limit */ &filter.limit,
-                    /* received_at */ &filter.after.map(|after| after.received_at),
-                    /* batch */ &filter.after.map(|after| after.batch.0),
-                    /* position */ &filter.after.map(|after| after.position),
-                ],
-            )
-            .await?;
-        rows.iter().map(summary).collect()
+        let row = client.query_one(NOW, &[&filter.since.map(|age| age.as_secs_f64())]).await?;
+        let now: DateTime<Utc> = row.column("now")?;
+        let all = row.column::<Option<_>>("since")?.unwrap_or(DateTime::UNIX_EPOCH);
+        let newest = filter.below().received_at.min(now).checked_sub_signed(NEWEST);
+        let newest = newest.unwrap_or(all).max(all);
+        let mut page = range(&client, filter, newest).await?;
+        if page.next.is_none() && newest > all {
+            page = range(&client, filter, all).await?;
+        }
+        Ok(page)
     }
 
     /// Finds the events with one of these `CloudEvents` ids, optionally of one source, sorted by id
@@ -199,6 +217,69 @@ impl Store {
             deliveries,
         }))
     }
+}
+
+/// Reads the page of the events that were received at `since` or later.
+async fn range(
+    client: &Connection,
+    filter: &EventFilter,
+    since: DateTime<Utc>,
+) -> Result<EventPage, StoreError> {
+    let end = if filter.is_selective() { window_end(client, filter, since).await? } else { None };
+    let mut events = read(client, filter, end.unwrap_or(since)).await?;
+    let limit = usize::try_from(filter.limit).unwrap_or(0);
+    let is_more = events.len() > limit;
+    events.truncate(limit);
+    let next = events.last().filter(|_| is_more).map(EventSummary::position);
+    // A page that is not full ends with the window, if there are events beyond it.
+    Ok(EventPage { events, next: next.or_else(|| end.map(EventPosition::before)) })
+}
+
+/// The time of the end of the window in which a page begins; `None` when all events fit into it.
+async fn window_end(
+    client: &Connection,
+    filter: &EventFilter,
+    since: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let EventPosition { received_at, batch, .. } = filter.below();
+    let row = client.query_opt(END_OF_EVENTS, &[&since, &received_at, &batch.0, &SCAN]).await?;
+    row.map(|row| row.column("at")).transpose()
+}
+
+/// Reads the events of a page that were received at `since` or later, and one more.
+async fn read(
+    client: &Connection,
+    filter: &EventFilter,
+    since: DateTime<Utc>,
+) -> Result<Vec<EventSummary>, StoreError> {
+    const SQL: &str = select!(
+        "events_list",
+        "where ($1::text is null or lower(event_type collate \"C\") = $1
+               or split_part(lower(event_type collate \"C\"), '.', 1) = $1)
+          and ($2::text is null or subject = $2)
+          and ($3::uuid is null or $3 = any(webhooks))
+          and received_at >= $4
+          and (received_at, batch) <= ($6, $7) and (received_at, batch, position) < ($6, $7, $8)
+        order by received_at desc, batch desc, position desc
+        limit $5"
+    );
+    let EventPosition { received_at, batch, position } = filter.below();
+    let rows = client
+        .query(
+            SQL,
+            &[
+                /* event_type */ &filter.event_type,
+                /* subject */ &filter.subject.as_ref().map(ToString::to_string),
+                /* webhook */ &filter.webhook.map(|id| id.0),
+                /* since */ &since,
+                /* limit */ &filter.limit.saturating_add(1),
+                &received_at,
+                /* batch */ &batch.0,
+                &position,
+            ],
+        )
+        .await?;
+    rows.iter().map(summary).collect()
 }
 
 fn summary(row: &Row) -> Result<EventSummary, StoreError> {

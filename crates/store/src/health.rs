@@ -2,8 +2,8 @@
 //!
 //! An attempt is counted once, some time after it began, when its row must be in the ledger: in
 //! `webhook_hours` for the bars, and in `webhook_health` for sorting. Newer attempts are counted
-//! for each query, among the newest rows. So the cost of a query does not depend on the number of
-//! attempts of a day or of a webhook, and workers need not count anything.
+//! for each query, among the newest rows of the newest partitions. So the cost of a query does not
+//! depend on the number of attempts of a day or of a webhook, and workers need not count anything.
 //!
 //! A row that is written after the time for which [`health_count`](Store::health_count) waits is
 //! not counted here, for instance after an outage of the database. `statistics` counts exactly.
@@ -29,6 +29,11 @@ const STEP: TimeDelta = TimeDelta::hours(1);
 
 /// The lag of the counting from which on there are too many newer attempts to count for a page.
 const BEHIND: TimeDelta = TimeDelta::minutes(10);
+
+/// The age of the oldest events whose newer attempts are counted for a page. So a page opens few
+/// partitions of the ledger. It is longer than the default of `FANFARE_DELIVERY_DEADLINE`; attempts of
+/// older events appear when they are counted.
+const NEWEST: TimeDelta = TimeDelta::days(4);
 
 /// The health of a webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +78,9 @@ pub(crate) struct CountProgress {
     pub(crate) to: DateTime<Utc>,
     /// Whether the other attempts are few enough to count for a page.
     pub(crate) is_near: bool,
+    /// The time from which on an event must have been received for its attempts to count before they
+    /// are counted for good.
+    pub(crate) oldest: DateTime<Utc>,
     /// The beginning of the oldest hour.
     begin: DateTime<Utc>,
 }
@@ -122,14 +130,15 @@ impl Store {
                    count(*) filter (where outcome = 'delivered'),
                    count(*) filter (where outcome <> 'delivered')
             from attempts
-            where at >= $3 and webhook = any($1) and outcome is not null
+            where at >= $3 and webhook = any($1) and outcome is not null and received_at >= $4
             group by 1, 2";
         const LASTS: &str = "-- health
             select distinct on (webhook) webhook, at, outcome, status
             from (select webhook, at, outcome, status from webhook_health where webhook = any($1)
                   union all
                   select webhook, at, outcome, status from attempts
-                  where at >= $2 and webhook = any($1) and outcome is not null) attempted
+                  where at >= $2 and webhook = any($1) and outcome is not null
+                    and received_at >= $3) attempted
             order by webhook, at desc";
         let progress = self.count_progress().await?;
         if !progress.is_near {
@@ -137,8 +146,9 @@ impl Store {
         }
         let ids: Vec<Uuid> = webhooks.iter().map(|id| id.0).collect();
         let client = self.connection("read the health of webhooks").await?;
-        let counts = client.query(COUNTS, &[&ids, &progress.begin, &progress.to]).await?;
-        let lasts = client.query(LASTS, &[&ids, &progress.to]).await?;
+        let CountProgress { to, oldest, begin, .. } = &progress;
+        let counts = client.query(COUNTS, &[&ids, begin, to, oldest]).await?;
+        let lasts = client.query(LASTS, &[&ids, to, oldest]).await?;
         drop(client);
         let nothing = Health { hours: [Hour::default(); HOURS], last: None };
         let mut found: HashMap<WebhookId, Health> =
@@ -163,7 +173,8 @@ impl Store {
         let row = client.query_one(SQL, &[]).await?;
         let (to, now): (DateTime<Utc>, DateTime<Utc>) =
             (row.column("counted_to")?, row.column("now")?);
-        Ok(CountProgress { to, is_near: now - to < BEHIND, begin: row.column("begin_at")? })
+        let begin = row.column("begin_at")?;
+        Ok(CountProgress { to, is_near: now - to < BEHIND, oldest: to - NEWEST, begin })
     }
 }
 

@@ -51,6 +51,7 @@ pub mod routing;
 mod rows;
 mod session;
 pub mod sessions;
+pub mod sizes;
 mod spans;
 mod standbys;
 mod statement;

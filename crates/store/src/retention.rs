@@ -51,7 +51,7 @@ pub enum Step {
     Swept(i64),
     /// There is nothing to do.
     Done,
-    /// The locks were not free in time: try again later.
+    /// Another process makes a step, or the locks were not free in time: try again later.
     Busy,
 }
 
@@ -96,7 +96,7 @@ impl Coverage {
 
 impl Keep {
     /// The age from which on keys are dropped: they also lead to the partitions of facts.
-    fn keys(self) -> Option<Duration> {
+    pub(crate) fn keys(self) -> Option<Duration> {
         Some(self.facts?.max(self.recognition?))
     }
 
@@ -118,6 +118,13 @@ impl Keep {
 /// Whether a statement failed because a lock was not free in time.
 pub(crate) fn is_busy(error: &StoreError) -> bool {
     error.sql_state() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+}
+
+/// A row that says whether this statement has the lock of the functions that make and drop.
+macro_rules! locked {
+    () => {
+        "(select pg_try_advisory_xact_lock(hashtext('fanfare.partitions')) as locked) l"
+    };
 }
 
 impl Store {
@@ -142,13 +149,10 @@ impl Store {
         }
     }
 
+    /// Each statement is a transaction of its own, so that no lock waits for this process. The
+    /// functions answer the same when nothing is due and when another process holds their lock, so
+    /// that a statement also says whether it has the lock.
     async fn step(&self, keep: Keep) -> Result<Step, StoreError> {
-        const DAY: &str = "-- drop_day
-            select name, kept from drop_day(now() - $1::float8 * interval '1 second')";
-        const WEEK: &str = "-- drop_week
-            select drop_week(now() - $1::float8 * interval '1 second') as name";
-        const SWEEP: &str = "-- sweep_kept
-            select sweep_kept(now() - $1::float8 * interval '1 second', $2) as removed";
         const MONTH: &str = "-- drop_audit_month
             select drop_audit_month(now() - $1::float8 * interval '1 second') as name";
         const SETTLED: &str = "-- sweep_settled_messages
@@ -156,6 +160,22 @@ impl Store {
                 select id from kept_messages
                 where settled_at < now() - $1::float8 * interval '1 second'
                 order by settled_at limit $2)";
+        const DAY: &str = concat!(
+            "-- drop_day
+            select locked, name, coalesce(kept, 0) as kept from ",
+            locked!(),
+            " left join drop_day(now() - $1::float8 * interval '1 second') on true"
+        );
+        const WEEK: &str = concat!(
+            "-- drop_week
+            select locked, drop_week(now() - $1::float8 * interval '1 second') as name from ",
+            locked!()
+        );
+        const SWEEP: &str = concat!(
+            "-- sweep_kept
+            select locked, sweep_kept(now() - $1::float8 * interval '1 second', $2) as removed from ",
+            locked!()
+        );
         let client = self.connection("drop what is no longer kept").await?;
         if let Some(audit) = keep.audit.map(|age| age.as_secs_f64()) {
             let name: Option<String> = client.query_one(MONTH, &[&audit]).await?.column("name")?;
@@ -164,21 +184,31 @@ impl Store {
             }
         }
         let Some(facts) = keep.facts.map(|age| age.as_secs_f64()) else { return Ok(Step::Done) };
-        if let Some(row) = client.query_opt(DAY, &[&facts]).await? {
-            return Ok(Step::Dropped { partition: row.column("name")?, kept: row.column("kept")? });
+        let day = client.query_one(DAY, &[&facts]).await?;
+        if let Some(partition) = day.column("name")? {
+            return Ok(Step::Dropped { partition, kept: day.column("kept")? });
+        }
+        if !day.column("locked")? {
+            return Ok(Step::Busy);
         }
         if let Some(keys) = keep.keys().map(|age| age.as_secs_f64()) {
-            let name: Option<String> = client.query_one(WEEK, &[&keys]).await?.column("name")?;
-            if let Some(partition) = name {
+            let week = client.query_one(WEEK, &[&keys]).await?;
+            if let Some(partition) = week.column("name")? {
                 return Ok(Step::Dropped { partition, kept: 0 });
             }
+            if !week.column("locked")? {
+                return Ok(Step::Busy);
+            }
         }
-        let mut removed: i64 =
-            client.query_one(SWEEP, &[&facts, &SWEPT]).await?.column("removed")?;
-        if removed == 0 {
-            removed = client.execute(SETTLED, &[&facts, &SETTLED_AT_ONCE]).await?.cast_signed();
+        let swept = client.query_one(SWEEP, &[&facts, &SWEPT]).await?;
+        match (swept.column("removed")?, swept.column("locked")?) {
+            (0, true) => {
+                let settled = client.execute(SETTLED, &[&facts, &SETTLED_AT_ONCE]).await?;
+                Ok(if settled > 0 { Step::Swept(settled.cast_signed()) } else { Step::Done })
+            }
+            (0, false) => Ok(Step::Busy),
+            (removed, _) => Ok(Step::Swept(removed)),
         }
-        Ok(if removed > 0 { Step::Swept(removed) } else { Step::Done })
     }
 
     /// Lists the partitions of the ledger and of the audit trail, by table and time.

@@ -89,13 +89,47 @@ impl Store {
         Ok(Statistics { hours, last: self.last_attempt(filter).await? })
     }
 
-    /// Finds the last attempt of the newest series of each webhook, and returns the latest of
-    /// these.
+    /// Finds the last attempt. That of the counted ones is known, so that only those that began since
+    /// then are looked through.
     async fn last_attempt(
         &self,
         filter: &StatisticsFilter,
     ) -> Result<Option<LastAttempt>, StoreError> {
+        const COUNTED: &str = "-- last_attempt_counted
+            select coalesce(max(h.at), (select counted_to from health_state)) as at
+            from webhooks w join webhook_health h on h.webhook = w.id
+            where ($1::uuid is null or w.id = $1) and ($2::text is null or w.owner_key = $2)";
         const SQL: &str = "-- last_attempt
+            select a.at, a.outcome, a.status, a.batch, w.id as webhook
+            from webhooks w
+            join attempts a on a.webhook = w.id and a.outcome is not null and a.at >= $3
+                and a.received_at >= $4
+            where ($1::uuid is null or w.id = $1) and ($2::text is null or w.owner_key = $2)
+            order by a.at desc limit 1";
+        let owner = filter.owner.as_ref().map(Name::key);
+        let webhook = filter.webhook.map(|id| id.0);
+        let client = self.connection("look up the last attempt").await?;
+        let counted = client.query_one(COUNTED, &[&webhook, &owner]).await?;
+        if let Some(at) = counted.column::<Option<DateTime<Utc>>>("at")? {
+            let series = TimeDelta::from_std(filter.longest_chain).unwrap_or(TimeDelta::MAX);
+            let oldest = at.checked_sub_signed(series).unwrap_or(DateTime::UNIX_EPOCH);
+            let row = client.query_opt(SQL, &[&webhook, &owner, &at, &oldest]).await?;
+            if let Some(row) = row {
+                return last(&row).map(Some);
+            }
+        }
+        drop(client);
+        self.last_attempt_of_series(filter).await
+    }
+
+    /// Finds the last attempt of the newest series of each webhook, and returns the latest of
+    /// these. This is for a last attempt that was never counted, or that ended a series which a person
+    /// began again.
+    async fn last_attempt_of_series(
+        &self,
+        filter: &StatisticsFilter,
+    ) -> Result<Option<LastAttempt>, StoreError> {
+        const SQL: &str = "-- last_attempt_of_series
             select l.at, l.outcome, l.status, l.batch, w.id as webhook
             from webhooks w
             cross join lateral (

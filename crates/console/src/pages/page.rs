@@ -24,8 +24,17 @@ const HEADERS: [(HeaderName, &str); 3] = [
 pub(super) struct Frame {
     pub(super) paths: &'static Paths,
     pub(super) user: Option<CurrentUser>,
-    /// Whether the page belongs to the audit trail. All others belong to the webhooks.
-    pub(super) is_audit: bool,
+    /// The part of the console that the page belongs to.
+    pub(super) part: Part,
+}
+
+/// A part of the console, with an entry in its navigation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Webhooks,
+    Audit,
+    /// For administrators.
+    Storage,
 }
 
 /// The user who is signed in.
@@ -39,17 +48,34 @@ pub(super) struct CurrentUser {
 impl Frame {
     /// The frame for a visitor who is not signed in.
     pub(super) fn anonymous() -> Self {
-        Self { paths: &PATHS, user: None, is_audit: false }
+        Self { paths: &PATHS, user: None, part: Part::Webhooks }
     }
 
     /// The frame for a user who is signed in.
     pub(super) fn of(user: CurrentUser) -> Self {
-        Self { paths: &PATHS, user: Some(user), is_audit: false }
+        Self { paths: &PATHS, user: Some(user), part: Part::Webhooks }
+    }
+
+    pub(super) fn is_webhooks(&self) -> bool {
+        self.part == Part::Webhooks
+    }
+
+    pub(super) fn is_audit(&self) -> bool {
+        self.part == Part::Audit
+    }
+
+    pub(super) fn is_storage(&self) -> bool {
+        self.part == Part::Storage
     }
 
     /// The same frame around the audit trail.
     pub(super) fn of_audit(self) -> Self {
-        Self { is_audit: true, ..self }
+        Self { part: Part::Audit, ..self }
+    }
+
+    /// The same frame around the sizes of what the database holds.
+    pub(super) fn of_storage(self) -> Self {
+        Self { part: Part::Storage, ..self }
     }
 }
 

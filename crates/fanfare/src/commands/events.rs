@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use fanfare_app::Context;
-use fanfare_app::events::{self, EventError, EventPage};
+use fanfare_app::events::{self, EventError};
 use fanfare_app::json::event as view;
 use fanfare_core::duration;
 use fanfare_core::filter::Filters;
@@ -92,7 +92,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 }
 
 async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
-    let filter = EventFilter {
+    let mut filter = EventFilter {
         event_type: args.event_type,
         subject: args.subject,
         webhook: args.webhook,
@@ -100,8 +100,15 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
         after: None,
         limit: args.limit,
     };
-    let listed = events::list(context, &operator(), filter).await;
-    let EventPage { events, .. } = listed.map_err(failed)?;
+    let (operator, mut events) = (operator(), Vec::new());
+    // A page may have fewer events than its limit, with a cursor for the next page.
+    while filter.limit > 0 {
+        let page = events::list(context, &operator, filter.clone()).await.map_err(failed)?;
+        filter.limit -= i64::try_from(page.events.len()).unwrap_or(i64::MAX);
+        events.extend(page.events);
+        let Some(next) = page.next else { break };
+        filter.after = Some(next);
+    }
     if args.json {
         return output::print_json(&events.iter().map(view::json).collect::<Vec<_>>());
     }

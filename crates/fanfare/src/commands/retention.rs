@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use anyhow::bail;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use fanfare_app::clock;
+use fanfare_app::json::storage as view;
+use fanfare_app::{clock, storage};
 use fanfare_store::Store;
 use fanfare_store::retention::{DAYS_AHEAD, Keep, Partition, Step};
+use fanfare_store::sizes::KindSize;
 use serde::Serialize;
 
+use crate::operator::operator;
 use crate::output;
 use crate::settings::Settings;
 use crate::table;
@@ -30,7 +33,11 @@ pub(crate) struct Args {
     /// Show what would be dropped, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Print a JSON array
+    /// Show the size of each kind of data, what a day adds, and when the disk will be full, and change
+    /// nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    sizes: bool,
+    /// Print a JSON array, or an object for --sizes
     #[arg(long)]
     json: bool,
 }
@@ -88,6 +95,9 @@ impl Payloads {
 
 /// Shows the partitions, and drops those that are due.
 pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> {
+    if args.sizes {
+        return show_sizes(args, settings).await;
+    }
     let store = wiring::store(settings, "retention")?;
     let keep = settings.retention.keep();
     let now = clock::now();
@@ -115,6 +125,36 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
         &["TABLE", "FROM", "TO", "SIZE", "ROWS", "STAYS", "STATE", "PAYLOADS"],
         shown.iter().map(row),
     ))
+}
+
+async fn show_sizes(args: &Args, settings: &Settings) -> anyhow::Result<()> {
+    let context = wiring::context(settings, "retention")?;
+    let limits = settings.retention.storage();
+    let shown = storage::show(&context, &operator(), limits).await?;
+    if args.json {
+        return output::print_json(&view::json(&shown));
+    }
+    let text = |number: Option<i64>| number.map(|it| it.to_string()).unwrap_or_default();
+    let row = |kind: &KindSize| {
+        let per_day = kind.per_day.map(size).unwrap_or_default();
+        [kind.kind.name().to_owned(), size(kind.bytes), text(kind.rows), per_day]
+    };
+    let sizes = &shown.sizes;
+    output::print(&table::render(
+        &["KIND", "SIZE", "ROWS", "GROWTH A DAY"],
+        sizes.kinds.iter().map(row),
+    ))?;
+    let full = match (shown.disk, shown.full_on) {
+        (None, _) => "set FANFARE_DATABASE_DISK to see when the disk will be full".to_owned(),
+        (Some(_), None) if sizes.per_day().is_none() => {
+            "when the disk will be full is known after the first whole day".to_owned()
+        }
+        (Some(_), None) => "at this growth, the disk will not become full".to_owned(),
+        (Some(_), Some(day)) => {
+            format!("at this growth, the disk will be full on {}", day.format("%Y-%m-%d"))
+        }
+    };
+    output::print(&format!("\n{} in all; {full}", size(sizes.bytes())))
 }
 
 async fn show(

@@ -101,6 +101,7 @@ fn prepare_console(settings: &Settings, observer: &mut Observer) -> anyhow::Resu
         settled: settings.sending.timeout + Duration::from_mins(1),
         clock: clock::now,
         webhooks_per_owner: settings.load.webhooks_per_owner,
+        storage: settings.retention.storage(),
         local_accounts: settings.sign_in.local_accounts,
         url: settings.sign_in.console_url.clone(),
         proxies: settings.console_proxies.0.clone(),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use fanfare_app::storage::StorageLimits;
 use fanfare_core::retry::RetryPolicy;
 use fanfare_core::shard::ShardCount;
 use fanfare_core::target::TargetPolicy;
@@ -227,6 +228,11 @@ pub(crate) struct Retention {
     #[arg(long, env = "FANFARE_RECOGNITION", value_name = "DURATION", default_value = "30d")]
     #[arg(value_parser = by(value::days_or_off), long_help = value::DAYS_OR_OFF)]
     recognition: value::OrOff<Duration>,
+    /// The size of the database's disk, from which the console works out when it will be full. SQL
+    /// can't tell it. Without it, the console shows sizes and growth only
+    #[arg(long, env = "FANFARE_DATABASE_DISK", value_name = "SIZE")]
+    #[arg(value_parser = by(value::size), long_help = value::SIZE)]
+    database_disk: Option<u64>,
 }
 
 impl Retention {
@@ -238,5 +244,10 @@ impl Retention {
             audit: self.keep_audit,
             recognition: self.recognition,
         }
+    }
+
+    /// What decides when the database's disk will be full.
+    pub(crate) fn storage(&self) -> StorageLimits {
+        StorageLimits { keep: self.keep(), disk: self.database_disk }
     }
 }

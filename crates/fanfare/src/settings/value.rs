@@ -23,6 +23,9 @@ pub(super) const DURATION: &str = "a whole number with a unit, such as 500ms, 5s
 /// The form of an age that a partition of a day can have.
 pub(super) const DAYS_OR_OFF: &str = "a duration of at least 1d, such as 30d, or off for never";
 
+/// The form of the size of a disk.
+pub(super) const SIZE: &str = "a whole number with a unit, such as 500MB, 200GB, 200GiB or 2TB";
+
 /// The form of a count.
 pub(super) const COUNT: &str = "a whole number, at least 1";
 
@@ -49,6 +52,23 @@ pub(crate) fn days_or_off(text: &str) -> Option<OrOff<Duration>> {
         "off" => Some(None),
         text => duration(text).filter(|age| *age >= Duration::from_hours(24)).map(Some),
     }
+}
+
+/// Parses a size in bytes with a decimal or binary unit.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit = match unit.trim_start() {
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit).filter(|size| *size > 0)
 }
 
 /// Parses a whole number from 1 to a million, or to the maximum of the type if that is less.
@@ -160,6 +180,24 @@ mod tests {
             ("5", None),
         ] {
             assert_eq!(duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_decimal_or_binary_units() {
+        for (text, expected) in [
+            ("200GB", Some(200_000_000_000)),
+            (" 2 TiB ", Some(2 << 40)),
+            ("500MB", Some(500_000_000)),
+            ("0GB", None),
+            ("200", None),
+            ("GB", None),
+            ("-1GB", None),
+            ("1.5TB", None),
+            ("99999999999999999999GB", None),
+            ("18446744073709551615TB", None),
+        ] {
+            assert_eq!(size(text), expected, "{text}");
         }
     }
 

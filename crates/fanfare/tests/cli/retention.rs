@@ -57,6 +57,11 @@ async fn retention_shows_what_is_due_and_drops_it() {
     assert_eq!(servers.sandbox.sql("select count(*) from events").unwrap().trim(), "1");
     let doctor = servers.run(&["doctor"]).stdout;
     assert!(doctor.contains("nothing is overdue"), "{doctor}");
+    let sizes = servers.json(&["retention", "--sizes", "--database-disk", "200GB"]);
+    assert_eq!(sizes["disk"], 200_000_000_000_i64, "{sizes}");
+    assert_eq!(sizes["kinds"][1]["kind"], "attempts", "{sizes}");
+    let text = servers.run(&["retention", "--sizes"]).stdout;
+    assert!(text.contains("GROWTH A DAY") && text.contains("set FANFARE_DATABASE_DISK"), "{text}");
     let refused = servers.run(&["retention", "--keep-facts", "1h"]);
     assert!(refused.failed_with(2).contains("at least 1d"), "{refused:?}");
 }

@@ -33,6 +33,7 @@ impl All {
         let router = Router::new(for_router, "events.dead");
         router.system().queue("events", 0);
         router.system().retries_waiting([0; 18]);
+        router.system().database_size("events", 0);
         router.system().directory_hold(None, 0);
         let worker = Worker::new(for_worker, "deliveries.dead");
         worker.unpublished("delay", 0);

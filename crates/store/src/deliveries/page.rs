@@ -9,12 +9,15 @@
 //! deliveries that were found in it, even if there are none. The next page begins there. The end of
 //! the window is read first, from the index alone.
 //!
+//! A statement opens the partitions of its range of times. So a page is looked for in its newest days
+//! first, and in all of them only if it does not end there.
+//!
 //! A key is (time, batch, webhook), and never changes. The next page begins right below the last
 //! key, so new deliveries neither move nor repeat others. The time is the one at which the events
 //! were received, which the first row of a history has as `since`. For dead and dropped deliveries
 //! it is the time at which the last series began, which is later after a restart.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::name::Name;
 use fanfare_core::outcome::State;
@@ -28,10 +31,14 @@ use super::query_shape::QueryShape;
 use super::window::Window;
 use super::{Delivery, DeliveryFilter};
 use crate::attempts::{delivery_key, state};
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::located::Located;
 use crate::pool::Store;
 use crate::rows::Columns as _;
+
+/// The range in which a page is looked for first. It opens few partitions, and most pages end in it.
+const NEWEST: TimeDelta = TimeDelta::days(2);
 
 /// A page of deliveries.
 #[derive(Debug, Clone, Default)]
@@ -80,8 +87,9 @@ const SHOWN: &str = "-- deliveries_shown
                        where c.batch = k.batch and c.webhook = k.webhook
                          and c.deferred_until > now()) put_off
            on h.webhook is not null and (put_off.until > now())
-    cross join lateral (select array_agg(e.event_id order by e.position) as ids,
-                               array_agg(e.event_type order by e.position) as types,
+    -- An event's row may be missing, when a backup was restored without it.
+    cross join lateral (select coalesce(array_agg(e.event_id order by e.position), '{}') as ids,
+                               coalesce(array_agg(e.event_type order by e.position), '{}') as types,
                                max(e.payload_removed) as payload_removed
                         from events e
                         where e.batch = k.batch and k.webhook = any(e.webhooks)
@@ -132,24 +140,29 @@ const TIME: &str = page!("time", planned!("true"));
 const OPEN: &str = page!("open", planned!("e.look_at is not null"));
 
 /// Attempted deliveries are found by the first rows of their histories, the others among the events
-/// that are not settled.
+/// that are not settled. A state is looked up behind a fence, as above; a limit that is null is one.
+/// A delivery whose event the ledger does not know counts as received in 1970.
 const WEBHOOKS: &str = page!(
     "webhooks",
-    "(select k.at, k.batch, w.webhook, k.at as received_at
+    "(select k.at, k.batch, w.webhook, k.received_at
       from unnest($5::uuid[]) as w(webhook)
       cross join lateral (
-          select a.since as at, a.batch
-          from attempts a
-          where a.webhook = w.webhook and a.entry = 1
-            and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
-            and (a.since, a.batch, a.webhook) < ($2, $3, $4)
-            and a.received_at between $1 and $2
-            and ($6::text is null
+          select a.since as at, a.batch, a.received_at
+          from (select a.since, a.batch, a.webhook, a.received_at
+                from attempts a
+                where a.webhook = w.webhook and a.entry = 1
+                  and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
+                  and (a.since, a.batch, a.webhook) < ($2, $3, $4)
+                  and (a.received_at between $1 and $2
+                       or a.received_at < '1971-01-01 00:00:00+00')
+                order by a.since desc, a.batch desc
+                limit case when $6::text is null then $7::bigint end) a
+          where ($6::text is null
                  or (select l.state from attempts l
                      where l.batch = a.batch and l.webhook = a.webhook
                        and l.received_at = a.received_at and l.received_at between $1 and $2
                      order by l.entry desc limit 1) = $6)
-          order by a.since desc, a.batch desc limit $7
+          limit $7
       ) k)
      union all
      (select distinct e.received_at, e.batch, p.webhook, e.received_at
@@ -164,12 +177,13 @@ const WEBHOOKS: &str = page!(
       order by 1 desc, 2 desc, 3 desc limit $7)"
 );
 
+/// The state is a value when the statement is planned, so that its partial index is chosen without the
+/// index's condition. With it, the planner multiplies the shares of both and estimates too few rows.
 const ENDED: &str = page!(
     "ended",
     "select a.since as at, a.batch, a.webhook, a.received_at
      from attempts a
-     where a.state = $6 and a.state in ('dead', 'dropped')
-       and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $4)
+     where a.state = $6 and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $4)
        and a.received_at <= $2
        and ($5::uuid[] is null or a.webhook = any($5))
        and not exists (select from attempts l
@@ -201,31 +215,30 @@ impl Store {
         if webhooks.is_some_and(<[Uuid]>::is_empty) {
             return Ok(DeliveryPage::default());
         }
-        let shape = QueryShape::of(filter, webhooks);
         let below = filter.below();
-        let state = filter.state.map(State::name);
-        let window =
-            Window { since: filter.since.unwrap_or(DateTime::UNIX_EPOCH), below, webhooks, state };
+        let wanted = Wanted {
+            shape: QueryShape::of(filter, webhooks),
+            below,
+            webhooks,
+            state: filter.state.map(State::name),
+            event: filter.event.as_deref(),
+            // One more row shows whether there is another page.
+            limit: filter.limit.saturating_add(1),
+        };
+        let all = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
+        // A cursor may be of any time.
+        let newest = below.at.min(Utc::now()).checked_sub_signed(NEWEST);
+        let newest = newest.unwrap_or(all).max(all);
         let client = self.connection("list deliveries").await?;
-        let end = window.end(shape, &client).await?;
-        let since = end.unwrap_or(window.since);
-        // One more row shows whether there is another page.
-        let limit = filter.limit.saturating_add(1);
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
-            /* since */ &since,
-            /* at */ &below.at,
-            /* batch */ &below.batch.0,
-            /* webhook */ &below.webhook.0,
-            /* webhooks */ &webhooks,
-            /* state */ &state,
-            /* limit */ &limit,
-        ];
-        if shape == QueryShape::Event {
-            parameters.push(/* event_id */ &filter.event);
+        let mut found = Found::default();
+        if newest > all && wanted.shape.is_by_receipt() {
+            found = wanted.find(&client, newest).await?;
         }
-        let rows = client.query(shape.statement(), &parameters).await?;
+        if !found.is_page(filter.limit) {
+            found = wanted.find(&client, all).await?;
+        }
         drop(client);
-        let mut keys = rows.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        let Found { mut keys, end } = found;
         let limit = usize::try_from(filter.limit).unwrap_or(0);
         let is_more = keys.len() > limit;
         keys.truncate(limit);
@@ -277,6 +290,54 @@ impl Store {
         };
         let client = self.connection("look up an owner's webhooks").await?;
         client.query_one(SQL, &[&Name::key(owner), &webhook]).await?.column("ids").map(Some)
+    }
+}
+
+/// The deliveries of a page, wherever its range ends.
+struct Wanted<'a> {
+    shape: QueryShape,
+    below: Position,
+    webhooks: Option<&'a [Uuid]>,
+    state: Option<&'static str>,
+    event: Option<&'a str>,
+    limit: i64,
+}
+
+/// The keys that were found in a range, and the end of its window.
+#[derive(Default)]
+struct Found {
+    keys: Vec<Key>,
+    end: Option<DateTime<Utc>>,
+}
+
+impl Found {
+    /// Whether this is the page, and older deliveries can't be on it.
+    fn is_page(&self, limit: i64) -> bool {
+        self.end.is_some() || i64::try_from(self.keys.len()).unwrap_or(i64::MAX) > limit
+    }
+}
+
+impl Wanted<'_> {
+    /// Finds the keys in the range from `since` on, or in its first window.
+    async fn find(&self, client: &Connection, since: DateTime<Utc>) -> Result<Found, StoreError> {
+        let Self { shape, below, webhooks, state, event, limit } = self;
+        let window = Window { since, below: *below, webhooks: *webhooks, state: *state };
+        let end = window.end(*shape, client).await?;
+        let since = end.unwrap_or(since);
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+            /* since */ &since,
+            /* at */ &below.at,
+            /* batch */ &below.batch.0,
+            /* webhook */ &below.webhook.0,
+            webhooks,
+            state,
+            limit,
+        ];
+        if *shape == QueryShape::Event {
+            parameters.push(event);
+        }
+        let rows = client.query(shape.statement(), &parameters).await?;
+        Ok(Found { keys: rows.iter().map(key).collect::<Result<_, _>>()?, end })
     }
 }
 

@@ -21,6 +21,12 @@ pub(super) enum QueryShape {
 }
 
 impl QueryShape {
+    /// Whether the list is sorted by the time of receipt alone, so that a range of times is a range of
+    /// partitions, and many deliveries of each day may match.
+    pub(super) fn is_by_receipt(self) -> bool {
+        matches!(self, Self::Time | Self::Webhooks)
+    }
+
     pub(super) fn of(filter: &DeliveryFilter, webhooks: Option<&[Uuid]>) -> Self {
         match (filter.state, webhooks) {
             _ if filter.event.is_some() => Self::Event,

@@ -14,7 +14,11 @@ use crate::error::StoreError;
 use crate::rows::Columns as _;
 
 /// The most entries of an index that one page reads.
-const SCAN: i64 = 10_000;
+pub(crate) const SCAN: i64 = 10_000;
+/// The most events that one page of all deliveries reads. Each of their deliveries matches, and all of
+/// them are sorted. It is the most deliveries of a page, so that only events without webhooks make a
+/// page shorter.
+const SCAN_OF_ALL: i64 = 1_000;
 /// The entries that each webhook gets of these at least, whatever the number of webhooks.
 const SCAN_OF_A_WEBHOOK: i64 = 100;
 /// The most deliveries of all users whose state one page looks up. Each look-up costs as much as
@@ -44,6 +48,9 @@ macro_rules! end_of_events {
     };
 }
 
+/// The end of a window of all events.
+pub(crate) const END_OF_EVENTS: &str = end_of_events!("true");
+
 /// The same for a window of $4 deliveries: one event may have thousands.
 macro_rules! end_of_planned {
     ($which:literal) => {
@@ -70,8 +77,7 @@ macro_rules! end_of_planned {
 /// webhook at its beginning.
 const END_OF_ENDED: &str = "-- deliveries_window
     select a.since as at from attempts a
-    where a.state = $5 and a.state in ('dead', 'dropped')
-      and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $6)
+    where a.state = $5 and a.since >= $1 and (a.since, a.batch, a.webhook) < ($2, $3, $6)
     order by a.since desc, a.batch desc, a.webhook desc offset $4 limit 1";
 
 /// The newest of the ends of each webhook's window; $5 are the webhooks.
@@ -82,6 +88,7 @@ const END_OF_WEBHOOKS: &str = "-- deliveries_window
         select a.since from attempts a
         where a.webhook = w.webhook and a.entry = 1
           and a.since >= $1 and (a.since, a.batch) <= ($2, $3)
+          and a.received_at between $1 and $2
         order by a.since desc, a.batch desc offset $4 limit 1
     ) k
     order by k.since desc limit 1";
@@ -104,7 +111,7 @@ impl Window<'_> {
                 let open = end_of_planned!("e.look_at is not null");
                 self.end_by(client, open, SCAN_OF_STATES, &[]).await
             }
-            QueryShape::Time => self.end_by(client, end_of_events!("true"), SCAN, &[]).await,
+            QueryShape::Time => self.end_by(client, END_OF_EVENTS, SCAN_OF_ALL, &[]).await,
             QueryShape::Open => self.end_by(client, open, SCAN, &[]).await,
             QueryShape::Ended => {
                 let more: [&(dyn ToSql + Sync); 2] = [&self.state, &self.below.webhook.0];

@@ -119,13 +119,14 @@ impl Column {
 /// The filters of a webhook, as they are shown.
 const FILTERS: &str = "coalesce(nullif(array_to_string(w.filters, ' '), ''), '*')";
 
-/// The attempts that are not counted yet, which began at `$7` or later.
+/// The attempts that are not counted yet, which began at `$7` or later, of events that were received
+/// at `$8` or later.
 const TAIL: &str = "tail as materialized (
         select webhook,
                count(*) filter (where outcome = 'delivered') as succeeded,
                count(*) filter (where outcome <> 'delivered') as failed,
                (array_agg(coalesce(status::text, outcome) order by at desc))[1] as last
-        from attempts where at >= $7 and outcome is not null
+        from attempts where at >= $7 and outcome is not null and received_at >= $8
         group by webhook
     ), ";
 
@@ -186,8 +187,8 @@ impl Store {
             /* limit */ &filter.limit,
             /* is_id */ &is_id,
         ];
-        if let Some(tail) = &tail {
-            parameters.push(/* counted_to */ tail);
+        if let Some((counted_to, oldest)) = &tail {
+            parameters.extend([counted_to as &(dyn tokio_postgres::types::ToSql + Sync), oldest]);
         }
         let statement = statement(filter.column, forward != filter.descending);
         let rows = self.webhooks_rows(&statement, &parameters).await?;
@@ -222,12 +223,12 @@ impl Store {
         Ok(ids.iter().filter_map(|id| webhooks.remove(id)).collect())
     }
 
-    /// The time from which on attempts are counted for a page. When they are too many, none is
-    /// counted.
-    async fn tail(&self) -> Result<DateTime<Utc>, StoreError> {
+    /// The time from which on attempts are counted for a page, and the time from which on their
+    /// events must have been received. When they are too many, none is counted.
+    async fn tail(&self) -> Result<(DateTime<Utc>, DateTime<Utc>), StoreError> {
         let progress = self.count_progress().await?;
         let never = || Utc.with_ymd_and_hms(9999, 1, 1, 0, 0, 0).single().unwrap_or_default();
-        Ok(if progress.is_near { progress.to } else { never() })
+        Ok((if progress.is_near { progress.to } else { never() }, progress.oldest))
     }
 }
 

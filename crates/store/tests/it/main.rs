@@ -11,6 +11,7 @@ mod directory;
 mod failover;
 mod migrate;
 mod pages;
+mod pages_of_partitions;
 mod partitions;
 mod payloads;
 mod reconcile;

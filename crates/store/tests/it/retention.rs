@@ -147,8 +147,7 @@ async fn reader_of_the_ledger_delays_dropping_and_not_routing() {
     // While a router tries again and again, others route.
     let tries = async {
         for _ in 0..5 {
-            let step = database.store.retention_step(KEEP).await.unwrap();
-            assert!(matches!(step, Step::Busy | Step::Done), "{step:?}");
+            assert_eq!(database.store.retention_step(KEEP).await.unwrap(), Step::Busy);
         }
     };
     let routes = async {
@@ -164,6 +163,46 @@ async fn reader_of_the_ledger_delays_dropping_and_not_routing() {
     })
     .await;
     assert_eq!(events(&database).await.len(), 5);
+}
+
+#[tokio::test]
+async fn step_is_busy_and_not_done_while_another_process_makes_one() {
+    let (database, hook) = database().await;
+    let batch = route(&database, "1").await;
+    let due = AttemptRef { batch, webhook: hook.id, sequence: 1, received_at: None };
+    ended(&database, due, State::Delivered).await;
+    age_ledger(&database, 100).await;
+    let mut client = database.connect().await;
+    let other = client.transaction().await.unwrap();
+    let lock = "select pg_advisory_xact_lock(hashtext('fanfare.partitions'))";
+    other.batch_execute(lock).await.unwrap();
+    assert_eq!(database.store.retention_step(KEEP).await.unwrap(), Step::Busy);
+    other.rollback().await.unwrap();
+    assert_eq!(retain(&database, KEEP).await, 2);
+    assert_eq!(events(&database).await.len(), 0);
+}
+
+#[tokio::test]
+async fn sizes_have_what_a_whole_day_has_added() {
+    let (database, hook) = database().await;
+    let now = database.store.sizes().await.unwrap();
+    assert_eq!(now.per_day(), None, "today has not ended: {now:?}");
+    let batch = route(&database, "1").await;
+    let due = AttemptRef { batch, webhook: hook.id, sequence: 1, received_at: None };
+    ended(&database, due, State::Delivered).await;
+    age_ledger(&database, 2).await;
+    let sizes = database.store.sizes().await.unwrap();
+    assert_eq!(sizes.kinds.len(), 5);
+    assert!(sizes.kinds.iter().all(|kind| kind.bytes > 0), "{sizes:?}");
+    let per_day = u64::try_from(sizes.per_day().unwrap()).unwrap();
+    assert!(per_day > 0, "{sizes:?}");
+    // The oldest day has been there for two days or three, so that it goes after 88 more at most.
+    let free = |days| u64::try_from(sizes.bytes()).unwrap() + per_day * days + per_day / 2;
+    let full = sizes.full_on(KEEP, free(10)).unwrap() - sizes.at;
+    assert_eq!(full.num_days(), 10);
+    assert_eq!(sizes.full_on(KEEP, free(100)), None);
+    let forever = Keep { facts: None, payloads: None, audit: None, recognition: None };
+    assert_eq!((sizes.full_on(forever, free(100)).unwrap() - sizes.at).num_days(), 100);
 }
 
 #[tokio::test]
