@@ -12,7 +12,7 @@ use fanfare_failpoints::failpoint;
 use fanfare_trace::propagation::first_recorded;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
@@ -75,6 +75,9 @@ pub(crate) async fn finish(
     mut finishing: mpsc::Receiver<Decided>,
 ) -> Result<(), RouterError> {
     let publisher = session.publisher();
+    // One at a time, because rows are copies of messages, which may be large.
+    let recording = Mutex::new(());
+    let recording = &recording;
     let mut keeping = FuturesUnordered::new();
     loop {
         let next = tokio::select! {
@@ -103,7 +106,9 @@ pub(crate) async fn finish(
         failpoint!(RouterAcknowledges, batches);
         let publisher = publisher.clone();
         keeping.push(async move {
+            let turn = recording.lock().await;
             let kept = record(config, stop, kept).await?;
+            drop(turn);
             failpoint!(RouterRecordsKept);
             // Parts of a message that came back may be among the dead letters, whose rows are written
             // first.

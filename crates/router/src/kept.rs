@@ -23,6 +23,10 @@ use crate::Config;
 use crate::error::RouterError;
 use crate::inbound::{HELD_SINCE, Outgoing};
 
+/// The largest body that the ledger keeps, in bytes. An event of more than 1 MiB is never valid, and
+/// would be in memory several times while its row is written. Only the broker has its dead letter.
+const LARGEST: usize = 2 * 1024 * 1024;
+
 /// A dead letter or a message that waits, to publish when its row is written.
 pub(crate) struct Kept {
     pub(crate) destination: Destination,
@@ -76,8 +80,12 @@ impl Kept {
 }
 
 impl Row {
-    /// The row of a message; `None` if the message can't be encoded, and so can't be published either.
+    /// The row of a message; `None` if it is too large, or can't be encoded, and so can't be published
+    /// either.
     fn keep(&self, mask: &MaskPolicy, message: &Message) -> Option<NewKept> {
+        if message.body.len() > LARGEST {
+            return None;
+        }
         let event = message.as_event();
         let queue = match self.kind {
             Kind::Dead => Queue::EventsDead,

@@ -4,7 +4,7 @@
 //!   database before the queue is declared, because afterwards nobody can see it. Then one router
 //!   publishes the letters again that the ledger keeps. A queue that a person emptied is not filled.
 //! - A message that waits, or a letter that was replayed, is published again if its row is not settled
-//!   in time. If it comes twice, its event is recognised.
+//!   in time, and no event waits for a router. If it comes twice, its event is recognised.
 
 use std::time::Duration;
 
@@ -99,6 +99,10 @@ pub(crate) async fn run(
 async fn round(config: &Config, session: &Session) -> Result<bool, RouterError> {
     if let Some(lost) = config.store.lost_queue_lease().await? {
         put_back(config, session, &lost).await?;
+    }
+    // What waits to be taken by a router has not been lost. It would be published twice.
+    if session.depth(Queue::Events).await?.ready > 0 {
+        return Ok(false);
     }
     let overdue = config.store.kept_overdue(AT_ONCE).await?;
     if overdue.is_empty() {
