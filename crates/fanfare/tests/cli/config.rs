@@ -30,7 +30,7 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
 }
 
 /// The defaults, which operators rely on. `null` stands for a setting without one.
-const DEFAULTS: [(&str, &str); 35] = [
+const DEFAULTS: [(&str, &str); 37] = [
     ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:8080"),
     ("FANFARE_CONSOLE_PROXIES", ""),
     ("FANFARE_LOCAL_ACCOUNTS", "yes"),
@@ -55,6 +55,8 @@ const DEFAULTS: [(&str, &str); 35] = [
     ("FANFARE_DIRECTORY_HISTORY", "7d"),
     ("FANFARE_MASK", "connection-strings"),
     ("FANFARE_KEEP_FACTS", "90d"),
+    ("FANFARE_KEEP_PAYLOADS", "30d"),
+    ("FANFARE_KEEP_AUDIT", "400d"),
     ("FANFARE_RECOGNITION", "30d"),
     ("FANFARE_PREFETCH", "256"),
     ("FANFARE_DELIVERY_QUEUES", "1"),
