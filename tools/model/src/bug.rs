@@ -10,6 +10,10 @@ pub enum Bug {
     AckBeforeRecord,
     /// The follow-up is published and the job acknowledged, and then the row is written.
     RecordAfterAck,
+    /// The event is acknowledged when it is taken, before its plan.
+    EventAckBeforePlan,
+    /// The job is acknowledged after the row, before what follows is published.
+    AckBeforeFollowUp,
     /// What follows from a row is published twice.
     FollowUpTwice,
     /// Retries take no lease.

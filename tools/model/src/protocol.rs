@@ -118,10 +118,7 @@ impl Model {
     pub fn next(self, state: &State, action: Action) -> State {
         let mut next = state.clone();
         match action {
-            Action::RouterTakes(router) => {
-                take(&mut next, Process::Router(router), Body::Event);
-                next.routers[usize::from(router)] = Routing::Taken;
-            }
+            Action::RouterTakes(router) => self.router_takes(&mut next, router),
             Action::RouterPlans(router) => {
                 let what = plans(&mut next, router);
                 next.routers[usize::from(router)] = Routing::Planned(what);
@@ -138,14 +135,8 @@ impl Model {
             Action::WorkerDefers(worker) => self.defers(&mut next, worker),
             Action::WorkerSends(worker, well) => self.sends(&mut next, worker, well),
             Action::WorkerReleases(worker) => releases(&mut next, worker),
-            Action::WorkerRecords(worker) => records(&mut next, worker),
-            Action::WorkerPublishes(worker) => {
-                if self.bug == Bug::FollowUpTwice {
-                    publishes(&mut next, worker);
-                    next.workers[usize::from(worker)] = state.workers[usize::from(worker)];
-                }
-                publishes(&mut next, worker);
-            }
+            Action::WorkerRecords(worker) => self.records(&mut next, worker),
+            Action::WorkerPublishes(worker) => self.publishes(&mut next, worker),
             Action::WorkerAcknowledges(worker) => {
                 next.acknowledge(Process::Worker(worker));
                 next.cut_off.retain(|other| *other != worker);
@@ -176,6 +167,14 @@ impl Model {
             Action::PublishRefused(worker) => environment::refuse(&mut next, worker),
         }
         next
+    }
+
+    fn router_takes(self, next: &mut State, router: u8) {
+        take(next, Process::Router(router), Body::Event);
+        next.routers[usize::from(router)] = Routing::Taken;
+        if self.bug == Bug::EventAckBeforePlan {
+            next.acknowledge(Process::Router(router));
+        }
     }
 
     fn takes(self, next: &mut State, worker: u8, body: Body) {
@@ -295,6 +294,32 @@ impl Model {
         }
         next.workers[usize::from(worker)] = Working::Answered { seq, outcome };
     }
+
+    /// Commits the row, unless there is one. What follows is what follows from the row that is there.
+    fn records(self, next: &mut State, worker: u8) {
+        let Working::Answered { seq, outcome } = next.workers[usize::from(worker)] else { return };
+        if next.rows.len() + 1 == usize::from(seq) {
+            next.rows.push(outcome);
+        }
+        next.workers[usize::from(worker)] = Working::Recorded(next.follow_up(seq));
+        if self.bug == Bug::AckBeforeFollowUp {
+            next.acknowledge(Process::Worker(worker));
+        }
+    }
+
+    /// Publishes what follows from the row.
+    fn publishes(self, next: &mut State, worker: u8) {
+        let times = if self.bug == Bug::FollowUpTwice { 2 } else { 1 };
+        for _ in 0..times {
+            match next.workers[usize::from(worker)] {
+                Working::Recorded(FollowUp::Job(body)) => next.publish(body, false),
+                Working::Recorded(FollowUp::InDoubt(body)) => next.publish(body, true),
+                Working::Recorded(FollowUp::DeadLetter) => next.dead_letter = true,
+                _ => {}
+            }
+        }
+        next.workers[usize::from(worker)] = Working::Published;
+    }
 }
 
 /// Commits the plan. One that was there may be without its job.
@@ -314,26 +339,6 @@ fn routes(next: &mut State, router: u8) {
         next.publish(body, false);
     }
     next.routers[usize::from(router)] = Routing::Published;
-}
-
-/// Publishes what follows from the row.
-fn publishes(next: &mut State, worker: u8) {
-    match next.workers[usize::from(worker)] {
-        Working::Recorded(FollowUp::Job(body)) => next.publish(body, false),
-        Working::Recorded(FollowUp::InDoubt(body)) => next.publish(body, true),
-        Working::Recorded(FollowUp::DeadLetter) => next.dead_letter = true,
-        _ => {}
-    }
-    next.workers[usize::from(worker)] = Working::Published;
-}
-
-/// Commits the row, unless there is one. What follows is what follows from the row that is there.
-fn records(next: &mut State, worker: u8) {
-    let Working::Answered { seq, outcome } = next.workers[usize::from(worker)] else { return };
-    if next.rows.len() + 1 == usize::from(seq) {
-        next.rows.push(outcome);
-    }
-    next.workers[usize::from(worker)] = Working::Recorded(next.follow_up(seq));
 }
 
 /// The row that a job by reference is about. An inline job that waited for too long is decided as one.

@@ -38,6 +38,16 @@ fn recording_after_the_acknowledgement_loses_a_delivery() {
 }
 
 #[test]
+fn acknowledging_an_event_before_its_plan_loses_a_delivery() {
+    assert_eq!(broken(Bug::EventAckBeforePlan), Some(Promise::Ends));
+}
+
+#[test]
+fn acknowledging_a_job_before_its_follow_up_is_published_loses_a_delivery() {
+    assert_eq!(broken(Bug::AckBeforeFollowUp), Some(Promise::Ends));
+}
+
+#[test]
 fn a_follow_up_that_is_published_twice_is_two_jobs_of_one_delivery() {
     assert_eq!(broken(Bug::FollowUpTwice), Some(Promise::OneJob));
 }
