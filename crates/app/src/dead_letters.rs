@@ -284,7 +284,13 @@ impl Settler<'_> {
         }
         let (batch, webhook) = match replay(kind, letter)? {
             Replay::Message(queue, message) => {
-                let kept = self.publish(&queue.into(), *message).await?;
+                let id = letter.kept_id();
+                self.store.kept_replaying(id).await?;
+                let kept = self.publish(&queue.into(), *message).await;
+                if !matches!(kept, Ok(None)) {
+                    self.store.kept_not_replayed(id).await?;
+                }
+                let kept = kept?;
                 if kept.is_none() {
                     note(self.store, &self.author, Action::Replay, (kind, letter)).await?;
                 }
@@ -318,7 +324,8 @@ impl Settler<'_> {
     }
 }
 
-/// Records that a letter leaves its queue: in the audit trail, and in the row that keeps a dead event.
+/// Records that a letter leaves its queue: in the audit trail, and in the row of a dead event that is
+/// discarded.
 async fn note(
     store: &Store,
     author: &Author,
@@ -327,9 +334,10 @@ async fn note(
 ) -> Result<(), StoreError> {
     let (id, entry) = (letter.kept_id(), entry(action, kind, letter));
     match (kind, action) {
-        (Kind::Events, Action::Replay) => store.kept_replayed(id, author, &entry).await,
         (Kind::Events, Action::Discard) => store.kept_discard(id, author, &entry).await,
-        (Kind::Deliveries, _) => store.audit_add(author, &entry).await,
+        (Kind::Events, Action::Replay) | (Kind::Deliveries, _) => {
+            store.audit_add(author, &entry).await
+        }
     }
 }
 

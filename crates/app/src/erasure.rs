@@ -176,8 +176,9 @@ async fn erase_everywhere(
 ) -> Result<Counts, ErasureError> {
     let store = stores.store;
     let mut counts = Counts::default();
+    let mut counted = HashSet::new();
     if drop_pending {
-        erase_messages(stores, actor, (target, Place::Waiting), &mut counts).await?;
+        counted = erase_messages(stores, actor, (target, Place::Waiting), &mut counts).await?;
     }
     let mut ledger = Ledger::begin(store, target).await?;
     while let Some(found) = ledger.next().await? {
@@ -199,22 +200,25 @@ async fn erase_everywhere(
         let is_dead = message.kind == kept::Kind::Dead;
         if is_dead || drop_pending {
             store.kept_erase(message.id, rest.as_deref().map(str::as_bytes)).await?;
-            let lost = if is_dead { &mut counts.dead_letters } else { &mut counts.waiting };
-            // The others were counted in their queues.
-            *lost += u64::from(rest.is_none());
+            // The others were in their queues, too.
+            let is_lost = rest.is_none() && !counted.contains(&message.id);
+            let count = if is_dead { &mut counts.dead_letters } else { &mut counts.waiting };
+            *count += u64::from(is_lost);
         }
     }
     Ok(counts)
 }
 
-/// Erases what the queues of a place have. A dead letter that goes is discarded.
+/// Erases what the queues of a place have. A dead letter that goes is discarded. Returns the rows that
+/// messages name which waited.
 async fn erase_messages(
     stores: Stores<'_>,
     actor: &Actor,
     (target, place): (&ErasureTarget, Place),
     counts: &mut Counts,
-) -> Result<(), ErasureError> {
+) -> Result<HashSet<Uuid>, ErasureError> {
     let Stores { session, store } = stores;
+    let mut rows = HashSet::new();
     let author = actor.author();
     let mut search = Search::begin(session, target, place);
     while let Some(found) = search.next().await? {
@@ -224,10 +228,11 @@ async fn erase_messages(
         if let (Place::Dead(kind), true) = (place, found.goes()) {
             discard(store, &author, kind, &found.letter).await?;
         }
+        rows.extend(found.letter.message.kept_id());
         search.erase(found).await?;
         *place_count(counts, place) += 1;
     }
-    Ok(())
+    Ok(rows)
 }
 
 fn place_count(counts: &mut Counts, place: Place) -> &mut u64 {
