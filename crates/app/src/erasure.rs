@@ -3,7 +3,7 @@
 //! The places are in the order in which an event passes through them, so that one that moves on
 //! meanwhile is found in the next place: events that no router has taken, the ledger, the answers of a
 //! user's webhooks, jobs, dead letters, and the ledger's rows of dead and waiting events. A place that is added to the service gets its step in
-//! [`survey`] and in [`erase_everywhere`].
+//! `survey` and in `erase_everywhere`.
 //!
 //! Every step can be repeated. An erasure that was interrupted is run again, and finds what is left.
 

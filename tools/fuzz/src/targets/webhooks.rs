@@ -109,9 +109,11 @@ fn check_sendable(webhook: &Webhook) {
     let properties = webhook.properties.to_json();
     assert!(serde_json::from_str::<Map<String, Value>>(&properties).is_ok(), "{properties}");
     assert!(webhook.secrets.iter().all(|it| it.is(it.reveal())));
-    // Neither is in what is printed for debugging.
+    // Neither is in what is printed for debugging. A header's name is, and may be the same text.
     let printed = format!("{:?} {:?}", webhook.secrets, webhook.headers);
-    assert!(webhook.secrets.iter().all(|it| !printed.contains(it.reveal())), "{printed}");
+    let is_name = |secret: &Secret| headers.iter().any(|(name, _)| name.contains(secret.reveal()));
+    let is_hidden = |secret: &Secret| is_name(secret) || !printed.contains(secret.reveal());
+    assert!(webhook.secrets.iter().all(is_hidden), "{printed}");
 }
 
 /// The webhook as the API shows it.
