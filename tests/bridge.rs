@@ -10,7 +10,7 @@ use fanfare_testkit::report_server::{ADMINISTRATOR, Dialect, Kind, ReportServer}
 use fanfare_testkit::wait::eventually;
 use serde_json::Value;
 
-use crate::world::{SOON, World};
+use crate::world::{SOON, World, dead_events};
 
 /// An installation with a bridge to a report server.
 struct Bridged {
@@ -226,6 +226,47 @@ async fn a_difficult_report_server_costs_no_event_and_no_wrong_directory() {
         server.create(Kind::Reports, Some("sales"));
     }
     bridged.all_arrive(&receiver, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_without_category_is_told_to_those_who_may_read_its_category() {
+    let bridged = Bridged::new(Dialect::Framework).await;
+    let (server, world) = (&bridged.server, &bridged.world);
+    let anna = server.add_user("Anna");
+    server.grant(&anna, 2, "sales");
+    server.switch(|it| it.no_category = true);
+    let _router = world.start("router").await;
+    let _worker = world.start("worker").await;
+    let _bridge = bridged.start().await;
+    let receiver = Receiver::start().await;
+    world.webhook_of("anna", &receiver.url("/"), &[]).await;
+    let [sales, stock] = ["sales", "stock"].map(|it| server.create(Kind::Reports, Some(it)));
+    receiver.wait_for(1, SOON).await;
+    // The report server does not list them any more, and the bridge remembers them.
+    server.delete(Kind::Reports, &stock);
+    server.delete(Kind::Reports, &sales);
+    receiver.wait_for(2, SOON).await;
+    let last = server.create(Kind::Reports, Some("sales"));
+    receiver.wait_for(3, SOON).await;
+    let told = told(&receiver.requests());
+    let mut ids: Vec<&str> = told.keys().map(|(id, _)| id.as_str()).collect();
+    ids.sort_unstable();
+    let mut expected = [&*sales, &*sales, &*last];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_can_not_be_read_becomes_a_dead_letter() {
+    let bridged = Bridged::new(Dialect::Framework).await;
+    let world = &bridged.world;
+    let _router = world.start("router").await;
+    let _bridge = bridged.start().await;
+    assert_eq!(bridged.server.post_to_webhooks("{\"Id\": 7"), [200]);
+    let amqp = world.amqp().await;
+    let letter = dead_events(&amqp, 1).await.remove(0);
+    assert_eq!(&letter.body[..], b"{\"Id\": 7");
+    assert_eq!(letter.header("x-fanfare-reason").as_deref(), Some("not-cloudevents"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

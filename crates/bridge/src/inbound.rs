@@ -17,10 +17,9 @@ use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::journal::{Journal, Record};
-use crate::notification::Post;
 
 /// The largest body, in bytes. Notifications have some KiB.
-const LARGEST_BODY: usize = 8 * 1024 * 1024;
+const LARGEST_BODY: usize = 4 * 1024 * 1024;
 /// The longest time for the journal: the report server sends again what is not answered within a
 /// handful of seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(4);
@@ -85,13 +84,10 @@ async fn receive(
             "the signature is missing or wrong: the report server must use the bridge's secret\n";
         return (StatusCode::UNAUTHORIZED, text.to_owned());
     }
-    let body = match (Post::parse(&body), String::from_utf8(body.into())) {
-        (Ok(_), Ok(body)) => body,
-        (Err(error), _) => {
-            tracing::error!(error = chain(&error), "refused a signed POST that can't be read");
-            return (StatusCode::BAD_REQUEST, format!("{error}\n"));
-        }
-        (_, Err(error)) => return (StatusCode::BAD_REQUEST, format!("{error}\n")),
+    // A signed body that can't be read is kept, too: it becomes a dead letter.
+    let body = match String::from_utf8(body.into()) {
+        Ok(body) => body,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     };
     let revision = *inbound.revision.borrow();
     let record = Record { at: inbound.clock.now(), revision, body };

@@ -46,7 +46,7 @@ use crate::state::{State, StateFile};
 
 /// The limits of the server: the report server posts eight notifications at once.
 const LIMITS: fanfare_http::Limits = fanfare_http::Limits {
-    connections: 256,
+    connections: 64,
     head: Duration::from_secs(10),
     idle: Duration::from_mins(1),
     life: Duration::from_hours(1),
@@ -125,6 +125,8 @@ impl Bridge {
             source: config.source.clone(),
             revision: newest,
             seen: Arc::clone(&seen),
+            clock: config.clock.clone(),
+            listed_at: None,
         };
         let polling = Polling {
             api: Arc::clone(&api),

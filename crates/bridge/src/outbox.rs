@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use fanfare_app::Publisher;
 use fanfare_broker::topology::EVENTS_EXCHANGE;
 use fanfare_broker::{Destination, Message};
@@ -17,16 +18,17 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::api::Api;
+use crate::clock::Clock;
 use crate::journal::{Journal, Record};
 use crate::notification::{Notification, Post, Receipt};
-use crate::reading::resources;
+use crate::reading::{ReadError, resources};
 use crate::routes::Routes;
 
 /// The pauses between two tries, from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The longest time for asking the report server for the category of a report. Events behind wait.
-const CATEGORY_TIME: Duration = Duration::from_mins(1);
+/// The content type of a body that is no event.
+const JSON: &str = "application/json";
 /// The longest routing key of AMQP, in bytes.
 const LONGEST_KEY: usize = 255;
 /// The most deletions that are remembered.
@@ -81,6 +83,9 @@ pub(crate) struct Outbox {
     pub(crate) source: String,
     pub(crate) revision: watch::Receiver<Option<i64>>,
     pub(crate) seen: Arc<Seen>,
+    pub(crate) clock: Clock,
+    /// The time before which the list of reports was read last.
+    pub(crate) listed_at: Option<DateTime<Utc>>,
 }
 
 impl Outbox {
@@ -107,7 +112,7 @@ impl Outbox {
         let mut messages = Vec::new();
         let mut notifications = Vec::new();
         for record in &batch.records {
-            self.add_events(record, newest, &mut messages, &mut notifications).await;
+            self.add_events(record, newest, &mut messages, &mut notifications).await?;
         }
         publish(&self.publisher, messages).await?;
         for notification in &notifications {
@@ -118,61 +123,67 @@ impl Outbox {
     }
 
     async fn add_events(
-        &self,
+        &mut self,
         record: &Record,
         newest: Option<i64>,
         messages: &mut Vec<(Destination, Message)>,
         notifications: &mut Vec<Notification>,
-    ) {
+    ) -> Result<(), ReadError> {
         let post = match Post::parse(record.body.as_bytes()) {
             Ok(post) => post,
             Err(error) => {
-                tracing::error!(error = chain(&error), "a record of the journal is no POST");
-                return;
+                // The router makes a dead letter of it, with the whole body.
+                tracing::error!(
+                    error = chain(&error),
+                    "a POST can't be read; it becomes a dead letter"
+                );
+                messages.push(to_events("unknown", Message::new(record.body.clone(), JSON)));
+                return Ok(());
             }
         };
         let revision = record.revision.or(newest);
-        let receipt = Receipt { source: &self.source, post: &post.id, at: record.at, revision };
+        let source = self.source.clone();
+        let receipt = Receipt { source: &source, post: &post.id, at: record.at, revision };
         for (index, notification) in post.notifications.into_iter().enumerate() {
             let category = match notification.report_without_category() {
-                Some(report) => self.category(report).await,
+                Some(report) => self.category(report, record.at).await?,
                 None => None,
             };
             let event = notification.event(receipt, index, category.as_deref());
             messages.push(message(&notification.event_type(), event));
             notifications.push(notification);
         }
+        Ok(())
     }
 
-    /// The category of a report whose notification does not tell it.
-    async fn category(&self, report: &str) -> Option<String> {
-        if let Some(known) = self.seen.category(report) {
-            return Some(known);
+    /// The category of a report whose notification, which came at `came`, does not tell it. `None`: the
+    /// report server does not have the report any more, or does not show reports.
+    ///
+    /// Fails if the report server can't be asked now: the journal waits, so that nobody who may read
+    /// the category misses the event.
+    async fn category(
+        &mut self,
+        report: &str,
+        came: DateTime<Utc>,
+    ) -> Result<Option<String>, ReadError> {
+        let known = self.seen.category(report);
+        // A list that was read later has the report if it exists.
+        if known.is_some() || self.listed_at.is_some_and(|at| at > came) {
+            return Ok(known);
         }
-        let until = Instant::now() + CATEGORY_TIME;
-        loop {
-            match resources(&self.api, &self.routes.reports).await {
-                Ok(reports) => {
-                    self.seen.learn(reports);
-                    return self.seen.category(report);
-                }
-                Err(error) if Instant::now() < until => {
-                    let error = chain(&error);
-                    tracing::warn!(error, report, "can't ask for the category of a report yet");
-                    sleep(FIRST_PAUSE * 10).await;
-                }
-                Err(error) => {
-                    let error = chain(&error);
-                    tracing::warn!(
-                        error,
-                        report,
-                        "the category of a report is not known: only who may read any report, or \
-                         this one, gets its event"
-                    );
-                    return None;
-                }
-            }
+        let now = self.clock.now();
+        match resources(&self.api, &self.routes.reports).await {
+            Ok(reports) => self.seen.learn(reports),
+            Err(error) if error.is_passing() => return Err(error),
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                report,
+                "the category of a report is not known: only who may read any report, or this one, \
+                 gets its event"
+            ),
         }
+        self.listed_at = Some(now);
+        Ok(self.seen.category(report))
     }
 }
 
@@ -180,9 +191,12 @@ impl Outbox {
 pub(crate) fn message(event_type: &str, event: String) -> (Destination, Message) {
     // The router takes the type from the event, and refuses one that is too long.
     let routing_key = if event_type.len() <= LONGEST_KEY { event_type } else { "unknown" };
+    to_events(routing_key, Message::new(event, CONTENT_TYPE))
+}
+
+fn to_events(routing_key: &str, message: Message) -> (Destination, Message) {
     let exchange = EVENTS_EXCHANGE.to_owned();
-    let destination = Destination::Exchange { exchange, routing_key: routing_key.to_owned() };
-    (destination, Message::new(event, CONTENT_TYPE))
+    (Destination::Exchange { exchange, routing_key: routing_key.to_owned() }, message)
 }
 
 /// Publishes messages, and returns when the broker has confirmed all of them.

@@ -27,6 +27,13 @@ pub(crate) enum ReadError {
     Changing,
 }
 
+impl ReadError {
+    /// Whether the report server can't be asked for a while.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Api(ApiError::NoAnswer(_) | ApiError::Failing { .. }))
+    }
+}
+
 /// Reads everything.
 pub(crate) async fn read(api: &Api, routes: &Routes) -> Result<Reading, ReadError> {
     for _ in 0..TRIES {

@@ -157,6 +157,12 @@ impl ReportServer {
         hold(&self.state).pause_webhooks();
     }
 
+    /// Posts a body to all webhooks, signed as it is, once. Returns the statuses of the answers.
+    #[must_use]
+    pub fn post_to_webhooks(&self, body: &str) -> Vec<u16> {
+        posts::send_body(&self.state, body)
+    }
+
     /// Ends all tokens.
     pub fn expire_tokens(&self) {
         hold(&self.state).tokens.clear();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
 use super::state::{Post, Sent, State};
@@ -49,11 +49,22 @@ fn send_one(state: &Mutex<State>, post: &Post) {
 fn attempt_of(state: &Mutex<State>, post: &Post, attempt: i32) -> io::Result<u16> {
     let hook = hold(state).hooks.get(&post.hook).map(|hook| hook.body.clone());
     let hook = hook.ok_or_else(|| io::Error::other("the webhook is gone"))?;
-    let text = |name: &str| hook.get(name).and_then(Value::as_str).unwrap_or_default();
     let body = json!({
         "Id": post.id, "Attempt": attempt, "Properties": {}, "Notifications": post.notifications,
     });
     let body = serde_json::to_string_pretty(&body)?.replace('\n', "\r\n");
+    signed(&hook, &body)
+}
+
+/// Posts a body as it is to all webhooks, and returns the statuses.
+pub(super) fn send_body(state: &Mutex<State>, body: &str) -> Vec<u16> {
+    let hooks: Vec<_> = hold(state).hooks.values().map(|hook| hook.body.clone()).collect();
+    hooks.iter().filter_map(|hook| signed(hook, body).ok()).collect()
+}
+
+/// Posts a body with its signature.
+fn signed(hook: &Map<String, Value>, body: &str) -> io::Result<u16> {
+    let text = |name: &str| hook.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut mac =
         Hmac::<Sha256>::new_from_slice(text("Secret").as_bytes()).map_err(io::Error::other)?;
     mac.update(body.as_bytes());
@@ -65,7 +76,7 @@ fn attempt_of(state: &Mutex<State>, post: &Post, attempt: i32) -> io::Result<u16
     let headers = format!(
         "Content-Type: application/json; charset=utf-8\r\nms-signature: sha256={digits}\r\n"
     );
-    request("POST", text("WebHookUri"), "", &headers, &body).map(|(status, _)| status)
+    request("POST", text("WebHookUri"), "", &headers, body).map(|(status, _)| status)
 }
 
 fn ended(state: &Mutex<State>, post: &Post, well: bool) {
