@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use fanfare_core::chain::chain;
 use fanfare_outbound::BuildError;
+use fanfare_outbound::trusted::Method;
 use fanfare_outbound::trusted::{Answer, Client, Limits, RequestError};
-use reqwest::Method;
 use tokio::time::sleep;
 use url::Url;
 

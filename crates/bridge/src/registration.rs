@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanfare_core::chain::chain;
 use fanfare_core::webhook::Secret;
-use reqwest::Method;
+use fanfare_outbound::trusted::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::sleep;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_core::chain::chain;
+pub use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, RequestBuilder, Response, redirect, retry};
+use reqwest::{RequestBuilder, Response, redirect, retry};
 use thiserror::Error;
 use url::Url;
 

@@ -78,7 +78,13 @@ impl Tokens {
                 let refreshed = match refresh {
                     Some(refresh) => {
                         let json = serde_json::json!({ "refreshToken": refresh }).to_string();
-                        sign_in(api, "refresh", Call::Send(reqwest::Method::POST, json)).await.ok()
+                        sign_in(
+                            api,
+                            "refresh",
+                            Call::Send(fanfare_outbound::trusted::Method::POST, json),
+                        )
+                        .await
+                        .ok()
                     }
                     None => None,
                 };
@@ -86,7 +92,12 @@ impl Tokens {
                     token
                 } else {
                     let json = Value::from(personal.as_str()).to_string();
-                    sign_in(api, "PersonalToken", Call::Send(reqwest::Method::POST, json)).await?
+                    sign_in(
+                        api,
+                        "PersonalToken",
+                        Call::Send(fanfare_outbound::trusted::Method::POST, json),
+                    )
+                    .await?
                 }
             }
         };
