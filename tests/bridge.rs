@@ -61,30 +61,30 @@ impl Bridged {
         .await;
         assert_eq!(self.server.given_up(), 0);
         eventually("all notifications at the receiver", SOON * 2, async || {
-            let arrived = told(&receiver.requests()).values().sum::<usize>();
+            let arrived = notified(&receiver.requests()).values().sum::<usize>();
             if arrived >= count { Ok(()) } else { Err(arrived) }
         })
         .await;
-        let told = told(&receiver.requests());
+        let notified = notified(&receiver.requests());
         let sent = self.server.sent();
-        assert_eq!((told.len(), sent.len()), (count, count));
+        assert_eq!((notified.len(), sent.len()), (count, count));
         for it in sent {
-            assert_eq!(told.get(&(it.resource.clone(), it.action.clone())), Some(&1), "{it:?}");
+            assert_eq!(notified.get(&(it.resource.clone(), it.action.clone())), Some(&1), "{it:?}");
         }
     }
 }
 
-/// How often each resource's action was told to a receiver.
-fn told(requests: &[Request]) -> HashMap<(String, String), usize> {
-    let mut told = HashMap::new();
+/// How often a receiver got each action of each resource.
+fn notified(requests: &[Request]) -> HashMap<(String, String), usize> {
+    let mut notified = HashMap::new();
     for request in requests.iter().filter(|request| request.method == "POST") {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         for notification in body["Notifications"].as_array().unwrap() {
             let text = |name: &str| notification[name].as_str().unwrap().to_owned();
-            *told.entry((text("Id"), text("UserAction"))).or_default() += 1;
+            *notified.entry((text("Id"), text("UserAction"))).or_default() += 1;
         }
     }
-    told
+    notified
 }
 
 async fn events_of_a_report_server_reach_those_who_may_read_them(dialect: Dialect) {
@@ -119,9 +119,9 @@ async fn events_of_a_report_server_reach_those_who_may_read_them(dialect: Dialec
     let of_sales =
         [(&*sales, "upload"), (&*sales, "edit"), (&*sales, "delete"), (&*last, "upload")];
     let of_both = [&of_sales[..], &[(&*stock, "upload"), (&*stock, "delete")]].concat();
-    assert_eq!(told(&of_anna.requests()), expected(&of_sales));
-    assert_eq!(told(&of_ben.requests()), expected(&of_both));
-    assert!(!told(&of_ben.requests()).contains_key(&(alert, "create".to_owned())));
+    assert_eq!(notified(&of_anna.requests()), expected(&of_sales));
+    assert_eq!(notified(&of_ben.requests()), expected(&of_both));
+    assert!(!notified(&of_ben.requests()).contains_key(&(alert, "create".to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,14 +161,14 @@ async fn access_that_is_taken_away_ends_with_the_next_reading() {
             .contains("anna")
     };
     eventually("anna may not read it", SOON, async || (!reads(&report).await).then_some(())).await;
-    // A deletion takes its permissions with it, and is told all the same.
+    // A deletion takes its permissions with it, and its notification arrives all the same.
     server.grant(&anna, 1, &report);
     eventually("anna may read it", SOON, async || reads(&report).await.then_some(())).await;
     server.delete(Kind::Reports, &report);
     receiver.wait_for(2, SOON).await;
-    let told = told(&receiver.requests());
+    let notified = notified(&receiver.requests());
     assert_eq!(
-        told.keys().map(|(_, action)| action.as_str()).filter(|it| *it == "delete").count(),
+        notified.keys().map(|(_, action)| action.as_str()).filter(|it| *it == "delete").count(),
         1
     );
 }
@@ -229,7 +229,7 @@ async fn a_difficult_report_server_costs_no_event_and_no_wrong_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_without_category_is_told_to_those_who_may_read_its_category() {
+async fn a_report_without_category_reaches_those_who_may_read_its_category() {
     let bridged = Bridged::new(Dialect::Framework).await;
     let (server, world) = (&bridged.server, &bridged.world);
     let anna = server.add_user("Anna");
@@ -248,8 +248,8 @@ async fn a_report_without_category_is_told_to_those_who_may_read_its_category() 
     receiver.wait_for(2, SOON).await;
     let last = server.create(Kind::Reports, Some("sales"));
     receiver.wait_for(3, SOON).await;
-    let told = told(&receiver.requests());
-    let mut ids: Vec<&str> = told.keys().map(|(id, _)| id.as_str()).collect();
+    let notified = notified(&receiver.requests());
+    let mut ids: Vec<&str> = notified.keys().map(|(id, _)| id.as_str()).collect();
     ids.sort_unstable();
     let mut expected = [&*sales, &*sales, &*last];
     expected.sort_unstable();
@@ -289,7 +289,7 @@ async fn what_is_wrong_at_the_report_server_is_said_plainly() {
         let bridge = world.spawn("bridge");
         bridge.wait_for_line(text, SOON).await;
     };
-    let world = world.with("FANFARE_BRIDGE_PASSWORD", "wr0ng-password-of-nobody");
+    let world = world.with("FANFARE_BRIDGE_PASSWORD", "wr0ng-password");
     says(&world, "check FANFARE_BRIDGE_USER and FANFARE_BRIDGE_PASSWORD").await;
     let world = world.with("FANFARE_BRIDGE_PASSWORD", ADMINISTRATOR.1);
     server.switch(|it| it.has_webhooks = false);

@@ -21,7 +21,7 @@ const UNKNOWN_CATEGORY: &str = "unknown";
 pub struct Post {
     /// The id that all repetitions of the POST have.
     pub id: String,
-    /// What it tells, in order.
+    /// Its notifications, in order.
     pub notifications: Vec<Notification>,
 }
 
@@ -106,8 +106,8 @@ impl Notification {
         }
     }
 
-    /// The report whose category the notification does not tell; `None` if it is not about a report,
-    /// or tells it.
+    /// The report whose category the notification does not have; `None` if it is not about a report,
+    /// or has it.
     #[must_use]
     pub fn report_without_category(&self) -> Option<&str> {
         let is_report = self.filter() == Some(Filter::Reports) && self.category.is_none();
@@ -122,7 +122,7 @@ impl Notification {
         Some((self.id.as_deref()?, category))
     }
 
-    /// The resource that is told to be deleted: its filter and its id.
+    /// The resource whose deletion it reports: its filter and its id.
     #[must_use]
     pub fn deleted(&self) -> Option<(Filter, &str)> {
         let deletes = self.user_action.as_deref()?.eq_ignore_ascii_case("delete");
@@ -158,7 +158,7 @@ impl Notification {
     }
 
     /// The event: structured `CloudEvents` JSON. `index` is the notification's position in the POST,
-    /// and `category` what is known of a report whose category it does not tell.
+    /// and `category` what is known of a report whose category it does not have.
     #[must_use]
     pub fn event(&self, receipt: Receipt<'_>, index: usize, category: Option<&str>) -> String {
         let time = receipt.at.to_rfc3339_opts(SecondsFormat::Millis, true);

@@ -1,7 +1,7 @@
 //! Publishes what the journal has, in order.
 //!
 //! A record is removed when the broker has confirmed its events. Whatever fails is tried again: the
-//! journal keeps what the report server has been told is safe.
+//! journal keeps what was answered with 200.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -156,11 +156,11 @@ impl Outbox {
         Ok(())
     }
 
-    /// The category of a report whose notification, which came at `came`, does not tell it. `None`: the
+    /// The category of a report whose notification, which came at `came`, does not have it. `None`: the
     /// report server does not have the report any more, or does not show reports.
     ///
-    /// Fails if the report server can't be asked now: the journal waits, so that nobody who may read
-    /// the category misses the event.
+    /// Fails if the report server can't be asked now: the journal waits, so that all who may
+    /// read the category get the event.
     async fn category(
         &mut self,
         report: &str,

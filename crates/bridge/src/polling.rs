@@ -71,7 +71,7 @@ impl Polling {
                 Ok(()) => last_failure.clear(),
                 Err(error) => {
                     let error = chain(&error);
-                    // The same failure is told once at the level at which operators look.
+                    // The same failure is logged as an error only once.
                     if error == last_failure {
                         tracing::debug!(error, "the directory still can't be read");
                     } else {

@@ -1,7 +1,7 @@
 //! Publishes kept messages again that the broker has lost.
 //!
 //! - A dead letter queue that does not exist was lost, with all its letters. That is noted in the
-//!   database before the queue is declared, because afterwards nobody can see it. Then one router
+//!   database before the queue is declared, because afterwards it can't be seen. Then one router
 //!   publishes the letters again that the ledger keeps. A queue that a person emptied is not filled.
 //! - A message that waits, or a letter that was replayed, is published again if its row is not settled
 //!   in time, and no event waits for a router. If it comes twice, its event is recognised.

@@ -253,7 +253,7 @@ impl Store {
         client.execute(SQL, &[&id, &rest]).await.map(drop)
     }
 
-    /// Finds a dead letter that nobody has decided about.
+    /// Finds an undecided dead letter.
     pub async fn kept_find(&self, id: Uuid) -> Result<Option<Kept>, StoreError> {
         const SQL: &str = "-- kept_find
             select id, kind, properties, body from kept_messages

@@ -73,8 +73,8 @@ pub(crate) struct Bridge {
     #[arg(id = "bridge_folder", long = "bridge-folder", env = "FANFARE_BRIDGE_FOLDER", value_name = "FOLDER", value_parser = by(value::file))]
     #[arg(long_help = "a folder that the bridge may write")]
     folder: Option<PathBuf>,
-    /// The largest size of the journal, in MiB. When it is full, the report server is told to try
-    /// again
+    /// The largest size of the journal, in MiB. When it is full, the report server gets 503 and
+    /// tries again
     #[arg(
         id = "bridge_journal",
         long = "bridge-journal",

@@ -46,7 +46,7 @@ impl Store {
         rows.iter().map(kept).collect()
     }
 
-    /// The dead letters that nobody has decided about, and that were kept before `before`: a page of
+    /// The undecided dead letters that were kept before `before`: a page of
     /// few megabytes, with ids above `after`.
     pub async fn kept_letters(
         &self,
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Notes that the broker has lost a dead letter queue, if any message is kept. It must be committed
-    /// before the queue is declared again: afterwards nobody can see that it was lost.
+    /// before the queue is declared again: afterwards its loss can't be seen.
     pub async fn lost_queue_note(&self, queue: &str) -> Result<bool, StoreError> {
         const SQL: &str = "-- lost_queue_note
             insert into lost_queues (queue, missing_since)
