@@ -14,7 +14,7 @@ use crate::Config;
 use crate::auth::passwords::{Accounts, Passwords};
 use crate::auth::via::TrustedProxies;
 use crate::oidc::provider::Provider;
-use crate::publishing::Publishing;
+use crate::publishing::state::Publishing;
 use crate::site::Site;
 
 /// The state of the console.

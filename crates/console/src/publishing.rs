@@ -8,8 +8,8 @@
 mod account;
 mod message;
 mod problem;
+pub(crate) mod state;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,7 +18,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fanfare_app::publishing::{self, Accepted};
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -26,42 +25,11 @@ use crate::api::body;
 use crate::api::json::json;
 use crate::api::problem::Problem as BodyProblem;
 use crate::app::{App, Shared};
-use crate::auth::throttle::TokenThrottle;
 use account::Account;
 use problem::{Problem, ProblemBody, RefusedBody};
 
-/// The most requests whose bodies are read and published at a time. Each holds a body of at most
-/// 1 MiB, and a few copies of it.
-const MAX_IN_FLIGHT: usize = 64;
-/// The longest wait for a turn.
-const TURN_TIME: Duration = Duration::from_secs(3);
 /// How long a client may take to send the body. 1 MiB takes that long at 0.8 Mbit/s.
 const BODY_TIME: Duration = Duration::from_secs(10);
-
-/// The state of publishing.
-pub(crate) struct Publishing {
-    turns: Semaphore,
-    throttle: Mutex<TokenThrottle>,
-}
-
-impl Default for Publishing {
-    fn default() -> Self {
-        Self { turns: Semaphore::new(MAX_IN_FLIGHT), throttle: Mutex::default() }
-    }
-}
-
-impl Publishing {
-    fn throttle(&self) -> MutexGuard<'_, TokenThrottle> {
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        match timeout(TURN_TIME, self.turns.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(Problem::Busy),
-        }
-    }
-}
 
 /// What became of the events in a request.
 #[derive(Serialize, ToSchema)]

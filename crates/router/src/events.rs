@@ -33,8 +33,9 @@ use crate::Config;
 use crate::batch_metrics::BatchMetrics;
 use crate::error::RouterError;
 use crate::finish::{Decided, finish};
-use crate::inbound::{InboundMessage, Outgoing};
+use crate::inbound::InboundMessage;
 use crate::jobs;
+use crate::outgoing::Outgoing;
 use consequences::{Consequences, Fate, consequences};
 use directory::apply_from_events;
 

@@ -20,8 +20,8 @@ use uuid::Uuid;
 use crate::Config;
 use crate::batch_metrics::BatchMetrics;
 use crate::error::RouterError;
-use crate::inbound::Outgoing;
 use crate::kept::{Kept, record, settle};
+use crate::outgoing::Outgoing;
 
 /// The first and the longest pause before a refused message is published again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::Config;
 use crate::batch_metrics::BatchMetrics;
 use crate::kept::{Kept, Row, dead_letter};
+use crate::outgoing::HELD_SINCE;
 use crate::refusal::{entry_json, implausible_revision, voided, with_consequences};
 use crate::telemetry;
 
@@ -24,8 +25,6 @@ use crate::telemetry;
 /// published just before it usually arrive within a few milliseconds, in another router.
 const MAX_MEMORY_WAIT: Duration = Duration::from_millis(300);
 
-/// When an event was first held for its directory revision (Unix milliseconds).
-pub(crate) const HELD_SINCE: &str = "x-fanfare-held-since";
 /// The routing key that a held event was published with.
 const ROUTING_KEY: &str = "x-fanfare-routing-key";
 
@@ -35,8 +34,6 @@ const SET_ASIDE: &str = "x-fanfare-set-aside";
 const ONLY_COPY: &str = "x-fanfare-only-copy";
 /// How long a message is set aside.
 const SET_ASIDE_TIME: Duration = Duration::from_secs(30);
-/// Messages to publish.
-pub(crate) type Outgoing = Vec<(Destination, Message)>;
 
 /// The copies of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]

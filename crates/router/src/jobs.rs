@@ -11,11 +11,11 @@ use fanfare_store::routing::Routed;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
+use crate::outgoing::Outgoing;
+
 /// The most bytes of notifications in a job, because a worker holds hundreds of jobs. Larger events
 /// are sent by reference: workers read them from the ledger.
 const MAX_BYTES: usize = 64 * 1024;
-
-type Outgoing = Vec<(Destination, Message)>;
 
 /// The group of a message's new events; `None` when no webhook gets any.
 pub(crate) fn group(batch: BatchKey, results: Vec<(&Event, Routed)>) -> Option<DeliveryGroup> {

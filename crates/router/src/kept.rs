@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::Config;
 use crate::error::RouterError;
-use crate::inbound::{HELD_SINCE, Outgoing};
+use crate::outgoing::{HELD_SINCE, Outgoing};
 
 /// The largest body that the ledger keeps, in bytes. An event of more than 1 MiB is never valid, and
 /// would be in memory several times while its row is written. Only the broker has its dead letter.

@@ -37,6 +37,7 @@ mod inbound;
 mod jobs;
 mod kept;
 mod maintenance;
+mod outgoing;
 mod reconcile;
 mod refusal;
 mod repair;

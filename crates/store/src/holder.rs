@@ -16,8 +16,6 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-use crate::workers::WorkerId;
-
 /// The first of the two numbers of a holder's lock: "Fanf" in ASCII. Locks with two numbers never
 /// meet those with one number, which all other locks of Fanfare have.
 pub const LOCK_CLASS: i32 = 0x4661_6e66;
@@ -25,6 +23,18 @@ pub const LOCK_CLASS: i32 = 0x4661_6e66;
 /// How long a lock must be free until the leases of its holder are void. A holder that
 /// lives begins another session after a second.
 pub const GRACE: Duration = Duration::from_secs(3);
+
+/// A worker process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerId(pub(crate) Uuid);
+
+impl WorkerId {
+    /// Makes an id that no other process has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
 
 /// How long a proof of the lock counts: half the grace, so that a POST that was begun by it has
 /// begun before anyone else can find the lease void.

@@ -7,10 +7,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::holder::{GRACE, LOCK_CLASS};
+use crate::holder::{GRACE, LOCK_CLASS, WorkerId};
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::Cached;
@@ -18,18 +17,6 @@ use crate::statement::Cached;
 /// The time within which each process that waits for the database reaches it again, over a new
 /// connection. A worker whose lock was lost in an outage counts as dead only after it.
 pub const SETTLE_TIME: Duration = Duration::from_secs(10);
-
-/// A worker process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerId(pub(crate) Uuid);
-
-impl WorkerId {
-    /// Makes an id that no other process has.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(Uuid::now_v7())
-    }
-}
 
 impl Store {
     /// Reports that a worker runs.

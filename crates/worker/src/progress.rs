@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_broker::job::queued_at;
 use fanfare_broker::{Incoming, Queue};
-use fanfare_store::workers::WorkerId;
+use fanfare_store::holder::WorkerId;
 use fanfare_store::{Store, StoreError};
 
 use crate::open_jobs::OpenJobs;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use fanfare_store::PlanMode;
+use fanfare_store::holder::WorkerId;
 use fanfare_store::holder::{GRACE, LOCK_CLASS};
-use fanfare_store::workers::{SETTLE_TIME, WorkerId};
+use fanfare_store::workers::SETTLE_TIME;
 use fanfare_testkit::servers::Servers;
 use fanfare_testkit::wait::eventually;
 use tokio_postgres::NoTls;
