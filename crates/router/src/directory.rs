@@ -74,16 +74,7 @@ async fn apply_batch(
         dead.push(letter(config, source.incoming, &reject, position.json(source.incoming)));
         reasons.push(reject.reason);
     }
-    let (mut settled, mut aside) = (Vec::new(), Vec::new());
-    for (incoming, kept_id) in batch.iter().zip(kept_ids) {
-        if failing.iter().any(|it| std::ptr::eq(*it, incoming)) {
-            // It comes back by the queue of events, whose documents are applied, too.
-            let Incoming { message, routing_key, .. } = incoming;
-            aside.push(set_aside(message, routing_key, Copies::One, kept_id));
-        } else {
-            settled.extend(kept_id);
-        }
-    }
+    let (aside, settled) = divided(&batch, kept_ids, &failing);
     let applied = sources.iter().filter(|source| source.position.is_some()).count();
     config.metrics.set_aside(failing.len());
     dead.extend(aside);
@@ -97,6 +88,25 @@ async fn apply_batch(
     ack_all(batch.into_iter().map(|incoming| incoming.settle)).await?;
     failpoint!(DirectoryAcknowledges);
     Ok(())
+}
+
+/// The messages to set aside, with whose documents the database fails, and the rows of the others. What
+/// is set aside comes back by the queue of events, whose documents are applied, too.
+fn divided(
+    batch: &[Incoming],
+    kept_ids: Vec<Option<Uuid>>,
+    failing: &[&Incoming],
+) -> (Vec<Kept>, Vec<Uuid>) {
+    let (mut aside, mut settled) = (Vec::new(), Vec::new());
+    for (incoming, kept_id) in batch.iter().zip(kept_ids) {
+        if failing.iter().any(|it| std::ptr::eq(*it, incoming)) {
+            let Incoming { message, routing_key, .. } = incoming;
+            aside.push(set_aside(message, routing_key, Copies::One, kept_id));
+        } else {
+            settled.extend(kept_id);
+        }
+    }
+    (aside, settled)
 }
 
 /// The origin of a document.

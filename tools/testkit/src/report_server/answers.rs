@@ -59,36 +59,10 @@ fn caller(state: &State, request: &Request) -> Option<String> {
 fn sign_in(state: &mut State, path: &str, request: &Request, body: &Value) -> Option<Reply> {
     let is_net = state.dialect == Dialect::Net;
     let user = match path {
-        "Token" => {
-            let now = Instant::now();
-            let is_early = state.signed_in.is_some_and(|at| now - at < Duration::from_secs(1));
-            state.signed_in = Some(now);
-            if state.switches.rate_limit && is_early {
-                return Some(Reply::text(
-                    409,
-                    "The endpoint \"POST:/Token\" is currently not accessible.",
-                ));
-            }
-            let form = String::from_utf8_lossy(&request.body).into_owned();
-            let part = |name: &str| {
-                form.split('&')
-                    .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
-            };
-            let name = part("username").unwrap_or_default();
-            let is_right = part("password").as_deref() == Some(ADMINISTRATOR.1)
-                || part("password") == Some(format!("pa55word-of-{name}"));
-            let found = state.users.iter().find(|(_, user)| user.name == name && user.enabled);
-            match found {
-                Some((id, _)) if is_right => id.clone(),
-                _ => {
-                    let error = json!({
-                        "error": "invalid_grant",
-                        "error_description": "The user name or password is incorrect.",
-                    });
-                    return Some(reply(400, &error));
-                }
-            }
-        }
+        "Token" => match of_password(state, &request.body) {
+            Ok(user) => user,
+            Err(refusal) => return Some(refusal),
+        },
         "PersonalToken" if is_net => {
             let name = body.as_str().and_then(|token| token.strip_prefix("personal-"));
             let found = state.users.iter().find(|(_, user)| Some(user.name.as_str()) == name);
@@ -117,6 +91,35 @@ fn sign_in(state: &mut State, path: &str, request: &Request, body: &Value) -> Op
             json!({ "access_token": access, "token_type": "bearer", "expires_in": life.as_secs() })
         },
     ))
+}
+
+/// The user whose name and password are in a form, unless the rate limiter or the password refuses it.
+fn of_password(state: &mut State, body: &[u8]) -> Result<String, Reply> {
+    let now = Instant::now();
+    let is_early = state.signed_in.is_some_and(|at| now - at < Duration::from_secs(1));
+    state.signed_in = Some(now);
+    if state.switches.rate_limit && is_early {
+        return Err(Reply::text(409, "The endpoint \"POST:/Token\" is currently not accessible."));
+    }
+    let form = String::from_utf8_lossy(body).into_owned();
+    let part = |name: &str| {
+        form.split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    };
+    let name = part("username").unwrap_or_default();
+    let is_right = part("password").as_deref() == Some(ADMINISTRATOR.1)
+        || part("password") == Some(format!("pa55word-of-{name}"));
+    let found = state.users.iter().find(|(_, user)| user.name == name && user.enabled);
+    match found {
+        Some((id, _)) if is_right => Ok(id.clone()),
+        _ => {
+            let error = json!({
+                "error": "invalid_grant",
+                "error_description": "The user name or password is incorrect.",
+            });
+            Err(reply(400, &error))
+        }
+    }
 }
 
 /// A list of the API below `api/reportserver`; `None` for a path that there is not.
