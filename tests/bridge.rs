@@ -1,6 +1,8 @@
 //! The bridge to a report server that publishes nothing, against a simulated one.
 
 use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fanfare_testkit::ports::free_port;
@@ -10,12 +12,19 @@ use fanfare_testkit::report_server::{ADMINISTRATOR, Dialect, Kind, ReportServer}
 use fanfare_testkit::wait::eventually;
 use serde_json::Value;
 
-use crate::world::{SOON, World, dead_events};
+use crate::world::{SOON, World, dead_events, unique};
 
 /// An installation with a bridge to a report server.
 struct Bridged {
     world: World,
     server: ReportServer,
+    folder: PathBuf,
+}
+
+impl Drop for Bridged {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 impl Bridged {
@@ -24,6 +33,7 @@ impl Bridged {
         server.switch(|it| it.pauses = [Duration::from_millis(300), Duration::from_secs(1)]);
         let port = free_port().unwrap();
         let address = format!("127.0.0.1:{port}");
+        let folder = std::env::temp_dir().join(format!("fanfare-bridge-{}", unique()));
         let world = World::new()
             .await
             .with("FANFARE_BRIDGE_SERVER", &server.url())
@@ -31,8 +41,9 @@ impl Bridged {
             .with("FANFARE_BRIDGE_PASSWORD", ADMINISTRATOR.1)
             .with("FANFARE_BRIDGE_LISTEN", &address)
             .with("FANFARE_BRIDGE_URL", &format!("http://{address}/in/main"))
+            .with("FANFARE_BRIDGE_FOLDER", &folder.display().to_string())
             .with("FANFARE_BRIDGE_POLL", "300ms");
-        Self { world, server }
+        Self { world, server, folder }
     }
 
     /// Starts a bridge, and waits until the directory is published and the webhook registered.
@@ -266,7 +277,7 @@ async fn a_post_that_can_not_be_read_becomes_a_dead_letter() {
     let amqp = world.amqp().await;
     let letter = dead_events(&amqp, 1).await.remove(0);
     assert_eq!(&letter.body[..], b"{\"Id\": 7");
-    assert_eq!(letter.header("x-fanfare-reason").as_deref(), Some("not-cloudevents"));
+    assert_eq!(letter.header("x-fanfare-reason").as_deref(), Some("not-json"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,25 +295,26 @@ async fn the_bridges_webhook_is_one_and_comes_back_when_it_is_paused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_at_the_report_server_is_said_plainly() {
     let bridged = Bridged::new(Dialect::Framework).await;
-    let (server, world) = (&bridged.server, bridged.world);
-    let says = async |world: &World, text: &str| {
-        let bridge = world.spawn("bridge");
+    let server = &bridged.server;
+    let says = async |changed: &[(&str, &str)], text: &str| {
+        let bridge = bridged.world.spawn_with_envs("bridge", changed);
         bridge.wait_for_line(text, SOON).await;
     };
-    let world = world.with("FANFARE_BRIDGE_PASSWORD", "wr0ng-password");
-    says(&world, "check FANFARE_BRIDGE_USER and FANFARE_BRIDGE_PASSWORD").await;
-    let world = world.with("FANFARE_BRIDGE_PASSWORD", ADMINISTRATOR.1);
+    let wrong = [("FANFARE_BRIDGE_PASSWORD", "wr0ng-password")];
+    says(&wrong, "check FANFARE_BRIDGE_USER and FANFARE_BRIDGE_PASSWORD").await;
     server.switch(|it| it.has_webhooks = false);
-    says(&world, "this report server has no webhooks").await;
+    says(&[], "this report server has no webhooks").await;
     server.switch(|it| it.html = 1);
-    says(&world, "answers a page or something else that is not JSON").await;
+    says(&[], "answers a page or something else that is not JSON").await;
     server.switch(|it| it.html = 0);
     server.add_role("SYSTEM ADMINISTRATOR", &[]);
-    says(&world, "two roles have the name").await;
+    says(&[], "two roles have the name").await;
     let ben = server.add_user("Ben");
-    let world =
-        world.with("FANFARE_BRIDGE_USER", "Ben").with("FANFARE_BRIDGE_PASSWORD", "pa55word-of-Ben");
-    says(&world, "make it a member of System Administrator").await;
+    let of_ben = [("FANFARE_BRIDGE_USER", "Ben"), ("FANFARE_BRIDGE_PASSWORD", "pa55word-of-Ben")];
+    says(&of_ben, "make it a member of System Administrator").await;
     server.remove_user(&ben);
-    says(&world, "check FANFARE_BRIDGE_USER").await;
+    says(&of_ben, "check FANFARE_BRIDGE_USER").await;
+    let one = bridged.world.spawn("bridge");
+    one.wait_for_line("for the report server", SOON).await;
+    says(&[], "another bridge uses the folder").await;
 }

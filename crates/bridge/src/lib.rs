@@ -12,6 +12,7 @@ pub mod api;
 pub mod changes;
 pub mod clock;
 pub mod directory;
+pub mod folder;
 mod inbound;
 pub mod journal;
 pub mod notification;
@@ -37,6 +38,7 @@ use url::Url;
 use crate::api::Api;
 use crate::clock::Clock;
 use crate::directory::Rules;
+use crate::folder::Folder;
 use crate::inbound::Inbound;
 use crate::journal::{Journal, JournalError};
 use crate::outbox::{Outbox, Seen};
@@ -64,7 +66,7 @@ pub struct Config {
     /// The attribute `source` of all events: names the report server.
     pub source: String,
     /// The folder of the journal and of the state.
-    pub folder: PathBuf,
+    pub folder: Folder,
     /// The largest size of the journal, in bytes.
     pub journal_limit: u64,
     /// How the directory is made.
@@ -98,9 +100,10 @@ impl Bridge {
     ///
     /// [`StartError`]
     pub fn open(config: Config) -> Result<Self, StartError> {
-        let journal = Journal::open(&config.folder.join("journal"), config.journal_limit)?;
-        let failed = |error| StartError::State { folder: config.folder.clone(), error };
-        let file = StateFile::in_folder(&config.folder).map_err(failed)?;
+        let folder = config.folder.path();
+        let journal = Journal::open(&folder.join("journal"), config.journal_limit)?;
+        let failed = |error| StartError::State { folder: folder.to_owned(), error };
+        let file = StateFile::in_folder(folder).map_err(failed)?;
         let state = file.read().map_err(failed)?;
         Ok(Self { config, journal, file, state })
     }
@@ -108,6 +111,8 @@ impl Bridge {
     /// Runs until `stop` is cancelled. What is in the journal then is published after the next start.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let Self { config, journal, file, state } = self;
+        // It is locked until the end.
+        let _folder = config.folder;
         let (revision, newest) = watch::channel(state.published());
         let (api, routes) = (Arc::new(config.api), Arc::new(Routes::new()));
         let (publisher, seen) = (Arc::new(config.publisher), Arc::new(Seen::default()));

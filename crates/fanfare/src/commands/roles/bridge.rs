@@ -1,8 +1,8 @@
 //! `fanfare bridge`: follows a report server that publishes nothing to a broker.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use fanfare_app::{Publisher, clock};
 use fanfare_bridge::api::Api;
 use fanfare_bridge::clock::Clock;
 use fanfare_bridge::directory::Rules;
+use fanfare_bridge::folder::Folder;
 use fanfare_bridge::{Bridge, Config};
 use fanfare_core::webhook::Secret;
 use fanfare_store::random;
@@ -24,19 +25,12 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, "bridge").await?;
     observer.without_database();
     let bridge = &settings.bridge;
-    let folder = settings.bridge_folder()?;
-    // Events may have passwords in them.
-    let mut private = DirBuilder::new();
-    private
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .with_context(|| format!("failed to make the bridge's folder {}", folder.display()))?;
+    let folder = Folder::open(&settings.bridge_folder()?)?;
     let config = Config {
         api: Api::new(wiring::USER_AGENT, bridge.server()?, bridge.credentials()?)?,
         publisher: Publisher::new(wiring::broker(settings, "bridge")?),
         url: bridge.url()?.clone(),
-        secret: secret(&folder)?,
+        secret: secret(folder.path())?,
         source: bridge.source.clone(),
         journal_limit: bridge.journal_limit(),
         rules: Rules {
