@@ -195,7 +195,11 @@ async fn a_broker_that_is_away_and_a_bridge_that_is_killed_lose_nothing() {
     let mut bridge = bridged.start().await;
     let receiver = Receiver::start().await;
     world.webhook_of("anna", &receiver.url("/"), &[]).await;
-    server.switch(|it| it.twice = true);
+    // It gives up after three tries, as in five minutes of a real one's time.
+    server.switch(|it| {
+        it.twice = true;
+        it.pauses = [Duration::from_secs(2), Duration::from_secs(20)];
+    });
     // A broker that this bridge can't reach.
     let away = [("FANFARE_AMQP_URL", "amqp://fanfare:none@127.0.0.1:1")];
     for round in 0..10 {

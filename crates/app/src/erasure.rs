@@ -129,8 +129,11 @@ async fn survey(stores: Stores<'_>, target: &ErasureTarget) -> Result<Counts, Er
     let Stores { session, store } = stores;
     let mut counts = Counts::default();
     let mut search = Search::begin(session, target, Place::Waiting);
-    while search.next().await?.is_some() {
-        counts.waiting += 1;
+    // A message that waits goes to the queue of events meanwhile, and is found there again.
+    let mut seen = HashSet::new();
+    while let Some(found) = search.next().await? {
+        let is_new = found.letter.message.kept_id().is_none_or(|id| seen.insert(id));
+        counts.waiting += u64::from(is_new);
     }
     // What is in a queue may be recognised by its batch alone.
     let mut batches = HashSet::new();
