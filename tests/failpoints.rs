@@ -247,5 +247,5 @@ async fn workers_that_end_at_any_step_of_a_later_attempt_lose_nothing() {
         publish: one_event,
         pace: PACE,
     };
-    scene.survive_as_the_model().await;
+    scene.survive().await;
 }
