@@ -284,12 +284,17 @@ impl Settler<'_> {
         }
         let (batch, webhook) = match replay(kind, letter)? {
             Replay::Message(queue, message) => {
-                note(self.store, &self.author, Action::Replay, (kind, letter)).await?;
+                let id = letter.kept_id();
+                self.store.kept_replaying(id).await?;
                 let kept = self.publish(&queue.into(), *message).await;
-                if !matches!(kept, Ok(None)) && kind == Kind::Events {
-                    self.store.kept_not_replayed(letter.kept_id()).await?;
+                if !matches!(kept, Ok(None)) {
+                    self.store.kept_not_replayed(id).await?;
                 }
-                return kept;
+                let kept = kept?;
+                if kept.is_none() {
+                    note(self.store, &self.author, Action::Replay, (kind, letter)).await?;
+                }
+                return Ok(kept);
             }
             Replay::Delivery(batch, webhook) => (batch, webhook),
         };
@@ -319,8 +324,8 @@ impl Settler<'_> {
     }
 }
 
-/// Records that a letter leaves its queue, before it does: in the audit trail, and in the row of a dead
-/// event.
+/// Records that a letter leaves its queue: in the audit trail, and in the row of a dead event that is
+/// discarded.
 async fn note(
     store: &Store,
     author: &Author,
