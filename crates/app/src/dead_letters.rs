@@ -284,17 +284,12 @@ impl Settler<'_> {
         }
         let (batch, webhook) = match replay(kind, letter)? {
             Replay::Message(queue, message) => {
-                let id = letter.kept_id();
-                self.store.kept_replaying(id).await?;
+                note(self.store, &self.author, Action::Replay, (kind, letter)).await?;
                 let kept = self.publish(&queue.into(), *message).await;
-                if !matches!(kept, Ok(None)) {
-                    self.store.kept_not_replayed(id).await?;
+                if !matches!(kept, Ok(None)) && kind == Kind::Events {
+                    self.store.kept_not_replayed(letter.kept_id()).await?;
                 }
-                let kept = kept?;
-                if kept.is_none() {
-                    note(self.store, &self.author, Action::Replay, (kind, letter)).await?;
-                }
-                return Ok(kept);
+                return kept;
             }
             Replay::Delivery(batch, webhook) => (batch, webhook),
         };
@@ -324,8 +319,8 @@ impl Settler<'_> {
     }
 }
 
-/// Records that a letter leaves its queue: in the audit trail, and in the row of a dead event that is
-/// discarded.
+/// Records that a letter leaves its queue, before it does: in the audit trail, and in the row of a dead
+/// event.
 async fn note(
     store: &Store,
     author: &Author,
@@ -335,9 +330,8 @@ async fn note(
     let (id, entry) = (letter.kept_id(), entry(action, kind, letter));
     match (kind, action) {
         (Kind::Events, Action::Discard) => store.kept_discard(id, author, &entry).await,
-        (Kind::Events, Action::Replay) | (Kind::Deliveries, _) => {
-            store.audit_add(author, &entry).await
-        }
+        (Kind::Events, Action::Replay) => store.kept_replaying(id, author, &entry).await,
+        (Kind::Deliveries, _) => store.audit_add(author, &entry).await,
     }
 }
 

@@ -183,18 +183,26 @@ impl Store {
         client.execute(&SQL, &[&ids]).await.map(drop)
     }
 
-    /// Says that a dead letter is about to be published for the routers again. If it does not reach
-    /// them, it is published once more.
+    /// Records that a dead letter is about to be published for the routers again, with an entry of the
+    /// audit trail. If it does not reach them, it is published once more.
     ///
     /// A router may refuse it again at once, and then the row is that of a dead letter as before. So it
     /// is said before the letter is published.
-    pub async fn kept_replaying(&self, id: Option<Uuid>) -> Result<(), StoreError> {
+    pub async fn kept_replaying(
+        &self,
+        id: Option<Uuid>,
+        author: &Author,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
         const SQL: &str = "-- kept_replaying
             update kept_messages
             set return_at = now() + $2::float8 * interval '1 second', returns = 0
             where id = $1 and settled_at is null and kind = 'dead'";
-        let client = self.connection("record that a dead letter is replayed").await?;
-        client.execute(SQL, &[&id, &RETURN_MARGIN.as_secs_f64()]).await.map(drop)
+        let mut client = self.connection("record that a dead letter is replayed").await?;
+        let transaction = client.transaction().await?;
+        transaction.execute(SQL, &[&id, &RETURN_MARGIN.as_secs_f64()]).await?;
+        audit::add(&transaction, author, std::slice::from_ref(entry)).await?;
+        transaction.commit().await
     }
 
     /// Takes that back for a letter that was not published.
