@@ -65,8 +65,8 @@ impl Config {
         Self { delivery_queues, ..self }
     }
 
-    /// The same with sessions that declare every queue but this one. Whoever declares it can find out
-    /// before whether the broker has lost it.
+    /// The same with sessions that declare every queue but this one. The caller declares it, and can
+    /// find out before that whether the broker has lost it.
     #[must_use]
     pub fn without_declaring(self, queue: Queue) -> Self {
         Self { undeclared: Some(queue), ..self }

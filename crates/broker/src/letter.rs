@@ -119,7 +119,7 @@ impl Message {
             stable.headers.remove(name);
         }
         let mut hash = Sha256::new();
-        // What can't be encoded can't be published either, so nobody looks for it.
+        // What can't be encoded can't be published either, so its digest is never compared.
         hash.update(stable.encode_properties().unwrap_or_default());
         hash.update(&stable.body);
         let mut digest = [0; 16];

@@ -2,7 +2,7 @@
 //!
 //! The data of an event is masked as routing masks it, so the masked message is routed as the original
 //! is. Other attributes that the ledger has in clear stay too. Everything else may hold a secret that
-//! nobody declared, so connection strings are masked in all of it.
+//! no rule names, so connection strings are masked in all of it.
 
 use std::borrow::Cow;
 

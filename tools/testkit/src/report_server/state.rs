@@ -58,11 +58,11 @@ impl Kind {
 pub struct Switches {
     /// At most one sign-in each second.
     pub rate_limit: bool,
-    /// Every so many-th call answers a page; 0: none.
+    /// The number of calls of which the last answers a page; 0: none does.
     pub html: usize,
-    /// Every so many-th call answers 500; 0: none.
+    /// The number of calls of which the last answers 500; 0: none does.
     pub errors: usize,
-    /// A user is added in the middle of the next so many readings.
+    /// The number of readings in which a user is added in the middle.
     pub changes_while_read: usize,
     /// Enumerations are names.
     pub names: bool,
@@ -70,7 +70,7 @@ pub struct Switches {
     pub no_category: bool,
     /// Each POST is made twice.
     pub twice: bool,
-    /// So many notifications are in one POST.
+    /// The number of notifications in a POST.
     pub at_once: usize,
     /// Pages of v3 that may be missing are missing.
     pub v3_in_part: bool,
