@@ -127,7 +127,11 @@ impl<'a> Scan<'a> {
         let ends = |close: &usize| may_follow(value.get(close + 1..).unwrap_or_default(), behind);
         let close = closes.into_iter().flatten().filter(ends).max();
         if let Some(close) = close.filter(|_| behind != Behind::Query) {
-            return close + 1;
+            // White space before a separator goes too, as it does without quotes.
+            let after = value.get(close + 1..).unwrap_or_default();
+            let next = after.trim_start();
+            let goes = next.is_empty() || next.starts_with([';', ',']);
+            return close + 1 + if goes { after.len() - next.len() } else { 0 };
         }
         let end = match behind {
             Behind::Query if self.url_first => {
