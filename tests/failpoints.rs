@@ -32,8 +32,10 @@ const PACE: Duration = Duration::from_millis(40);
 const PATHS: [&str; 2] = ["/a", "/b"];
 
 /// A router, and a worker, that no failpoint ends.
-const ROUTER: Crew = Crew { role: "router", processes: 1, steps: &[], kills: 0, percent: 0 };
-const WORKER: Crew = Crew { role: "worker", processes: 1, steps: &[], kills: 0, percent: 0 };
+const ROUTER: Crew =
+    Crew { role: "router", processes: 1, steps: &[], kills: 0, percent: 0, in_turn: false };
+const WORKER: Crew =
+    Crew { role: "worker", processes: 1, steps: &[], kills: 0, percent: 0, in_turn: false };
 
 const ROUTERS: Crew = Crew {
     role: "router",
@@ -41,6 +43,7 @@ const ROUTERS: Crew = Crew {
     steps: &[Step::RouterTakes, Step::RouterPlans, Step::RouterPublishes, Step::RouterAcknowledges],
     kills: KILLS,
     percent: LIKELY,
+    in_turn: false,
 };
 
 const FIRST_ATTEMPTS: Crew = Crew {
@@ -57,6 +60,7 @@ const FIRST_ATTEMPTS: Crew = Crew {
     ],
     kills: KILLS,
     percent: LIKELY,
+    in_turn: false,
 };
 
 const LATER_ATTEMPTS: Crew = Crew {
@@ -65,6 +69,7 @@ const LATER_ATTEMPTS: Crew = Crew {
     steps: &[Step::WorkerReads, Step::WorkerRecords, Step::WorkerPublishesDeadLetter],
     kills: KILLS,
     percent: LIKELY,
+    in_turn: false,
 };
 
 /// A world for processes that end often: they hold little at a time, and wait for little.

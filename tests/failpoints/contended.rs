@@ -19,6 +19,7 @@ const PUBLISHERS: Crew = Crew {
     steps: &[Step::RouterPublishes],
     kills: 3,
     percent: LIKELY,
+    in_turn: false,
 };
 
 const WORKERS: Crew = Crew { processes: 2, ..WORKER };

@@ -26,6 +26,7 @@ const DOCUMENTS: Crew = Crew {
     ],
     kills: KILLS,
     percent: LIKELY,
+    in_turn: false,
 };
 
 const SLOW: Crew = Crew {
@@ -34,6 +35,7 @@ const SLOW: Crew = Crew {
     steps: &[Step::WorkerReleases],
     kills: KILLS,
     percent: LIKELY,
+    in_turn: false,
 };
 
 /// The crews of these tests.

@@ -36,6 +36,8 @@ pub(super) struct Crew {
     pub(super) kills: usize,
     /// How likely a process ends at a step that it reaches, in percent.
     pub(super) percent: u8,
+    /// Whether each step ends enough processes before the next one ends any.
+    pub(super) in_turn: bool,
 }
 
 /// Starts processes, and counts their ends.
@@ -101,11 +103,13 @@ impl<'a> Supervisor<'a> {
         self.world.spawn_with_envs(role, &envs)
     }
 
-    /// The failpoints of a crew that have not ended enough processes.
-    fn open(&self, Crew { steps, kills, .. }: Crew) -> Vec<&'static str> {
+    /// The failpoints of a crew that have not ended enough processes. Of those that end them in turn,
+    /// the first.
+    fn open(&self, Crew { steps, kills, in_turn, .. }: Crew) -> Vec<&'static str> {
         let (ends, goal) = (self.hold(), self.wanted.unwrap_or(kills));
         let ended = |name| ends.by_failpoint.get(name).copied().unwrap_or_default();
-        steps.iter().map(|step| step.name()).filter(|name| ended(*name) < goal).collect()
+        let open = steps.iter().map(|step| step.name()).filter(|name| ended(*name) < goal);
+        open.take(if in_turn { 1 } else { steps.len() }).collect()
     }
 
     /// How often each failpoint ended a process.
