@@ -110,7 +110,7 @@ const END_LOCK_SESSIONS: &str = "
 async fn workers_that_lose_both_their_sessions_and_open_others_send_nothing_twice() {
     let (world, proxy) = world().await.with_broker_proxy();
     // Shorter than the time after which a worker without a lock counts as dead.
-    world.sql(&slow_rows(Duration::from_millis(1_000)));
+    world.sql(&slow_rows(Duration::from_secs(1)));
     let scene = Scene {
         world: &world,
         crews: &[ROUTER, WORKERS],
