@@ -89,6 +89,10 @@ fn reads_files(text: &str) -> bool {
 
 fn database_url(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // A host or an option of this name is no password.
+    if text.contains(PASSWORD) {
+        return;
+    }
     let url = format!("postgres://anna:{PASSWORD}@{text}");
     let pairs = format!("host=db password={PASSWORD} {text}");
     let unescaped = format!("postgres://anna:a@{PASSWORD}@{text}");
