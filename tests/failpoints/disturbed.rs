@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use fanfare_failpoints::Step;
 use fanfare_testkit::receiver::Reply;
-use fanfare_testkit::wait::pass;
+use fanfare_testkit::wait::{eventually, pass};
 use serde_json::{Value, json};
 
-use super::supervisor::{Crew, KILLS, LIKELY};
+use super::supervisor::{Crew, KILLS, LIKELY, REACHED};
 use super::verdict::Verdict;
 use super::{PACE, ROUTER, Scene, WORKER, is_first_attempt, one_event, world};
 use crate::world::{World, publish_on, unique};
@@ -169,7 +169,17 @@ async fn workers_that_end_after_they_lost_their_session_lose_nothing() {
         publish: one_event,
         pace: PACE,
     };
-    let reset = repeat(Duration::from_secs(3), async || proxy.reset());
+    // Not before attempts were recorded over the sessions that are open: a machine may need longer than
+    // the pause to open them.
+    let mut recorded = 0;
+    let reset = repeat(Duration::from_secs(3), async || {
+        recorded = eventually("other attempts are recorded", REACHED, async || {
+            let rows: usize = world.sql("select count(*) from attempts").parse().unwrap();
+            (rows > recorded).then_some(rows)
+        })
+        .await;
+        proxy.reset();
+    });
     let played = scene.play(reset).await;
     Verdict::of_all_webhooks(&world, &played).await;
 }

@@ -21,7 +21,7 @@ const KILLS_VARIABLE: &str = "FAILPOINT_KILLS";
 pub(super) const LIKELY: u8 = 30;
 
 /// The longest time until a process reaches one of its failpoints.
-const REACHED: Duration = Duration::from_mins(4);
+pub(super) const REACHED: Duration = Duration::from_mins(4);
 
 /// What the process says when a failpoint ends it.
 const ENDED: &str = "ends the process";

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fanfare_core::ids::DeliveryId;
 use fanfare_model::trace::{self, Line};
 use fanfare_testkit::receiver::Receiver;
-use fanfare_testkit::wait::eventually;
+use fanfare_testkit::wait::{eventually, pass};
 use serde_json::Value;
 
 use super::supervisor::Supervisor;
@@ -16,6 +16,9 @@ use crate::world::World;
 
 /// Long enough for the reconciler, and for leases of processes that ended.
 const SETTLED: Duration = Duration::from_mins(3);
+
+/// The time between two looks at how many deliveries have ended.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// The last row of each delivery.
 const LAST_ROWS: &str = "select distinct on (batch, webhook) batch, webhook, state
@@ -74,17 +77,28 @@ async fn planned(world: &World, events: usize) -> usize {
     plans.parse().unwrap()
 }
 
-/// Waits until each delivery has ended; returns the state of each.
+/// Waits until each delivery has ended; returns the state of each. However many there are, others must
+/// go on ending meanwhile.
 async fn settled(world: &World, deliveries: usize) -> HashMap<DeliveryId, String> {
     let statement = format!("select batch || ' ' || webhook || ' ' || state from ({LAST_ROWS}) r");
-    eventually(&format!("{deliveries} deliveries have ended"), SETTLED, async || {
-        let rows = world.sql(&statement);
-        let ended = |state: &str| matches!(state, "delivered" | "dropped" | "dead");
-        let found: HashMap<DeliveryId, String> =
-            rows.lines().map(parse).filter(|(_, state)| ended(state)).collect();
-        if found.len() == deliveries { Ok(found) } else { Err(found.len()) }
-    })
-    .await
+    let ended = |state: &str| matches!(state, "delivered" | "dropped" | "dead");
+    let mut before = None;
+    loop {
+        let what = format!("{deliveries} deliveries have ended, or more than before");
+        let found: HashMap<DeliveryId, String> = eventually(&what, SETTLED, async || {
+            let rows = world.sql(&statement);
+            let found: HashMap<DeliveryId, String> =
+                rows.lines().map(parse).filter(|(_, state)| ended(state)).collect();
+            let goes_on = found.len() == deliveries || before.is_none_or(|it| found.len() > it);
+            if goes_on { Ok(found) } else { Err(found.len()) }
+        })
+        .await;
+        if found.len() == deliveries {
+            return found;
+        }
+        before = Some(found.len());
+        pass(BETWEEN_LOOKS).await;
+    }
 }
 
 fn parse(row: &str) -> (DeliveryId, String) {
