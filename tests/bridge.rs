@@ -1,6 +1,7 @@
 //! The bridge to a report server that publishes nothing, against a simulated one.
 
 mod doctor;
+mod takeover;
 
 use std::collections::HashMap;
 use std::fs;

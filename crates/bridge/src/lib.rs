@@ -24,6 +24,7 @@ mod registration;
 mod routes;
 mod silence;
 pub mod state;
+pub mod takeover;
 
 use std::io;
 use std::path::PathBuf;
