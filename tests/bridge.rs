@@ -1,6 +1,8 @@
 //! The bridge to a report server that publishes nothing, against a simulated one.
 
+mod directory;
 mod doctor;
+mod outage;
 mod takeover;
 
 use std::collections::HashMap;
