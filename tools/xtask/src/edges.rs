@@ -78,7 +78,14 @@ const ALLOWED: [(&str, &[&str]); 22] = [
     ),
     (
         "fanfare-bridge",
-        &["fanfare-app", "fanfare-http", "fanfare-broker", "fanfare-outbound", "fanfare-core"],
+        &[
+            "fanfare-app",
+            "fanfare-http",
+            "fanfare-broker",
+            "fanfare-outbound",
+            "fanfare-metrics",
+            "fanfare-core",
+        ],
     ),
     ("fanfare-app", &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"]),
     ("fanfare-store", &["fanfare-core", "fanfare-tls"]),

@@ -1,7 +1,7 @@
 //! What the server has: users, roles, permissions, resources and webhooks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -52,6 +52,17 @@ impl Kind {
     }
 }
 
+/// Who sees whose webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Everyone their own; a query is ignored.
+    Own,
+    /// An administrator all of them, with their users, by `?user=all`.
+    AllForAdministrators,
+    /// Everyone all of them, and nobody sees whose they are.
+    AllForEveryone,
+}
+
 /// How the server behaves.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
@@ -74,6 +85,8 @@ pub struct Switches {
     pub at_once: usize,
     /// Pages of v3 that may be missing are missing.
     pub v3_in_part: bool,
+    /// Who sees whose webhooks.
+    pub listing: Listing,
     /// There are webhooks.
     pub has_webhooks: bool,
     /// The base URL is empty: nothing is posted.
@@ -96,6 +109,7 @@ impl Default for Switches {
             twice: false,
             at_once: 1,
             v3_in_part: false,
+            listing: Listing::Own,
             has_webhooks: true,
             no_base_url: false,
             pauses: [Duration::from_mins(1), Duration::from_mins(4)],
@@ -155,6 +169,8 @@ pub(super) struct State {
     pub(super) grants: HashMap<String, Vec<(u32, String)>>,
     /// The resources with their categories.
     pub(super) resources: BTreeMap<(Kind, String), Option<String>>,
+    /// When the resources were changed last, in seconds since 1970.
+    pub(super) changed: HashMap<String, u64>,
     pub(super) hooks: BTreeMap<String, Hook>,
     /// The tokens with their users and ends.
     pub(super) tokens: HashMap<String, (String, Instant)>,
@@ -182,6 +198,7 @@ impl State {
             roles: BTreeMap::new(),
             grants: HashMap::new(),
             resources: BTreeMap::new(),
+            changed: HashMap::new(),
             hooks: BTreeMap::new(),
             tokens: HashMap::new(),
             signed_in: None,
@@ -279,6 +296,12 @@ impl State {
         })
     }
 
+    pub(super) fn readers(&self, category: &str, report: &str) -> Vec<String> {
+        let may = |id: &String| self.may_read(id, Kind::Reports, report, Some(category));
+        let readers = self.users.iter().filter(|(id, _)| may(id));
+        readers.map(|(_, user)| user.name.clone()).collect()
+    }
+
     pub(super) fn create(&mut self, kind: Kind, category: Option<&str>) -> (String, Vec<Post>) {
         let id = new_id(11);
         let category = category.filter(|_| kind == Kind::Reports).map(str::to_owned);
@@ -303,6 +326,8 @@ impl State {
 
     /// The POSTs that tell of an action, to the webhooks whose creators may read the resource.
     pub(super) fn act(&mut self, kind: Kind, id: &str, action: &str) -> Vec<Post> {
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        self.changed.insert(id.to_owned(), now);
         if self.switches.no_base_url {
             return Vec::new();
         }
@@ -335,6 +360,56 @@ impl State {
         posts
     }
 
+    pub(super) fn add_webhook(&mut self, creator: &str, url: &str, members: &Value) -> String {
+        let id = new_id(32);
+        let mut body = Map::new();
+        for (name, value) in [
+            ("Id", json!(id)),
+            ("WebHookUri", json!(url)),
+            ("Secret", json!(new_id(32))),
+            ("Description", Value::Null),
+            ("IsPaused", json!(false)),
+            ("Filters", json!(["*"])),
+            ("Headers", json!({})),
+            ("Properties", json!({})),
+        ] {
+            body.insert(name.to_owned(), members.get(name).cloned().unwrap_or(value));
+        }
+        self.hooks.insert(id.clone(), Hook { creator: creator.to_owned(), body });
+        id
+    }
+
+    pub(super) fn webhook(&self, id: &str) -> Value {
+        self.hooks.get(id).map_or(Value::Null, |hook| Value::Object(hook.body.clone()))
+    }
+
+    /// The list of webhooks that a user gets.
+    pub(super) fn listed(&self, user: &str, query: &str) -> Value {
+        let asks_for_all = query == "user=all" && self.is_administrator(user);
+        let is_listed = |hook: &&Hook| match self.switches.listing {
+            Listing::AllForEveryone => true,
+            Listing::AllForAdministrators if asks_for_all => true,
+            _ => hook.creator == user,
+        };
+        let names_users = self.switches.listing == Listing::AllForAdministrators && asks_for_all;
+        let entry = |hook: &Hook| {
+            let mut body = hook.body.clone();
+            if names_users {
+                let name = self.users.get(&hook.creator).map(|user| user.name.clone());
+                body.insert("User".to_owned(), json!(name));
+            }
+            Value::Object(body)
+        };
+        self.hooks.values().filter(is_listed).map(entry).collect()
+    }
+
+    pub(super) fn is_administrator(&self, user: &str) -> bool {
+        self.roles.values().any(|role| {
+            role.name.eq_ignore_ascii_case("System Administrator")
+                && role.members.iter().any(|it| it == user)
+        })
+    }
+
     pub(super) fn webhooks(&self) -> Vec<(String, bool, String)> {
         let text = |hook: &Hook, name: &str| {
             hook.body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -346,10 +421,16 @@ impl State {
         self.hooks.values().map(one).collect()
     }
 
-    pub(super) fn pause_webhooks(&mut self) {
-        for hook in self.hooks.values_mut() {
-            hook.body.insert("IsPaused".to_owned(), json!(true));
+    pub(super) fn edit_webhooks(&mut self, members: &Value) {
+        for (name, value) in members.as_object().into_iter().flatten() {
+            for hook in self.hooks.values_mut() {
+                hook.body.insert(name.clone(), value.clone());
+            }
         }
+    }
+
+    pub(super) fn age(&mut self, by: Duration) {
+        self.changed.values_mut().for_each(|at| *at = at.saturating_sub(by.as_secs()));
     }
 
     /// The permissions of a user or role in one category, as the API shows them.
