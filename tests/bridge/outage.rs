@@ -10,7 +10,6 @@ use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::report_server::{Dialect, Kind, ReportServer};
 use fanfare_testkit::wait::eventually;
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::Bridged;
 use crate::world::{SOON, World};
@@ -52,10 +51,13 @@ impl Readers {
         Self { all: all.await, sales: sales.await, some: some.await, none: none.await, reports }
     }
 
-    async fn register(&self, world: &World) {
+    /// Registers a webhook for each; returns their ids.
+    async fn register(&self, world: &World) -> HashMap<&'static str, String> {
+        let mut ids = HashMap::new();
         for (name, receiver) in self.receivers() {
-            world.webhook_of(name, &receiver.url("/"), &[]).await;
+            ids.insert(name, world.webhook_of(name, &receiver.url("/"), &[]).await);
         }
+        ids
     }
 
     fn receivers(&self) -> [(&'static str, &Receiver); 4] {
@@ -104,7 +106,7 @@ async fn nothing_is_lost(dialect: Dialect) {
     let _router = world.start("router").await;
     let _worker = world.start("worker").await;
     let mut bridge: Process = bridged.start().await;
-    readers.register(world).await;
+    let webhooks = readers.register(world).await;
     server.switch(|it| {
         it.rate_limit = true;
         it.errors = 13;
@@ -159,7 +161,7 @@ async fn nothing_is_lost(dialect: Dialect) {
             if missing == 0 { Ok(()) } else { Err((missing, expected.len())) }
         })
         .await;
-        sleep(Duration::from_millis(500)).await;
+        world.deliveries_settle(&webhooks[name]).await;
         for ((report, action), ids) in notified(receiver) {
             assert!(may_read(name, &report), "{name} got {action} of {report}");
             let deliveries: HashSet<&String> = ids.iter().collect();

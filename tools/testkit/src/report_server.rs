@@ -6,6 +6,7 @@
 mod answers;
 mod posts;
 mod state;
+mod switches;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,8 @@ use serde_json::{Value, json};
 use crate::mutex::hold;
 use crate::receiver::{Receiver, Reply};
 
-pub use state::{Dialect, Kind, Listing, Sent, Switches};
+pub use state::{Dialect, Kind, Sent};
+pub use switches::{Listing, Switches};
 
 use state::State;
 
