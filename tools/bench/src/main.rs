@@ -71,8 +71,8 @@ struct Run {
     /// The number of rounds of each figure [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "smoke")]
     rounds: Option<u64>,
-    /// Run only the cases of `ledger`, `best`, `throughput` and `isolation` whose names contain
-    /// these words
+    /// Run only the cases of `ledger`, `best`, `throughput`, `isolation` and `partitions` whose names
+    /// contain these words; those of `partitions` are pages, throughput, reader and retention
     #[arg(long, value_name = "WORDS", default_value = "")]
     case: String,
     /// The duration of the part `churn`, in minutes [default: 60]

@@ -56,16 +56,23 @@ pub(super) async fn run(stage: &mut Stage, plan: &Plan, report: &mut Report) -> 
     let pages = Pages::open(stage, plan, &mut filled, &store).await?;
     let mut both = Both { empty, filled };
 
-    pages.measure(plan, report, "").await?;
-    both.throughput(stage, plan, report, "").await?;
-
-    let reader = read(stage, &both.filled, plan.partitions_reader);
-    pages.measure(plan, report, "beside a reader: ").await?;
-    both.throughput(stage, plan, report, "beside a reader: ").await?;
-    retention::refused(report, &mut both.filled, plan).await?;
-    say("waiting for the end of the reader");
-    reader.await.context("waiting for the reader")??;
-    retention::run(stage, plan, report, &mut both.filled).await?;
+    if plan.wants("pages") {
+        pages.measure(plan, report, "").await?;
+    }
+    if plan.wants("throughput") {
+        both.throughput(stage, plan, report, "").await?;
+    }
+    if plan.wants("reader") {
+        let reader = read(stage, &both.filled, plan.partitions_reader);
+        pages.measure(plan, report, "beside a reader: ").await?;
+        both.throughput(stage, plan, report, "beside a reader: ").await?;
+        retention::refused(report, &mut both.filled, plan).await?;
+        say("waiting for the end of the reader");
+        reader.await.context("waiting for the reader")??;
+    }
+    if plan.wants("retention") {
+        retention::run(stage, plan, report, &mut both.filled).await?;
+    }
 
     drop((store, pages));
     both.empty.check(stage).await?;

@@ -18,8 +18,8 @@ use crate::world::{Load, World};
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// The pause between two drops under load; a router pauses for two seconds, but drops one a day.
-const PAUSE: Duration = Duration::from_secs(5);
+/// The pause between two drops under load. A router drops one a day.
+const PAUSE: Duration = Duration::from_secs(20);
 
 /// The time for which a writer is watched without a drop.
 const CALM: Duration = Duration::from_secs(5);
@@ -39,8 +39,8 @@ pub(super) async fn run(
     for _ in 0..plan.rounds {
         dropped(report, world).await?;
     }
-    undecided(stage, report, world).await?;
-    latency(stage, plan, report, world).await
+    latency(stage, plan, report, world).await?;
+    undecided(stage, report, world).await
 }
 
 /// Drops the oldest day beside a writer.
@@ -98,7 +98,7 @@ pub(super) async fn refused(report: &mut Report, world: &mut World, plan: &Plan)
     Ok(())
 }
 
-/// The latency under a steady load, without drops and with one every few seconds, in turn.
+/// The latency under a steady load, without drops and with one every twenty seconds, in turn.
 async fn latency(
     stage: &mut Stage,
     plan: &Plan,
