@@ -26,7 +26,7 @@ const ROLES: [&str; 4] = [
 ];
 
 /// Each package and those that it may use. No package uses one of its own layer or of a higher one.
-const ALLOWED: [(&str, &[&str]); 22] = [
+const ALLOWED: [(&str, &[&str]); 23] = [
     (
         "fanfare",
         &[
@@ -45,9 +45,11 @@ const ALLOWED: [(&str, &[&str]); 22] = [
             "fanfare-core",
         ],
     ),
+    ("fanfare-letters", &["fanfare-store", "fanfare-broker", "fanfare-core"]),
     (
         "fanfare-router",
         &[
+            "fanfare-letters",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-metrics",
@@ -59,6 +61,7 @@ const ALLOWED: [(&str, &[&str]); 22] = [
     (
         "fanfare-worker",
         &[
+            "fanfare-letters",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-outbound",
@@ -92,7 +95,10 @@ const ALLOWED: [(&str, &[&str]); 22] = [
             "fanfare-core",
         ],
     ),
-    ("fanfare-app", &["fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"]),
+    (
+        "fanfare-app",
+        &["fanfare-letters", "fanfare-store", "fanfare-broker", "fanfare-outbound", "fanfare-core"],
+    ),
     ("fanfare-store", &["fanfare-core", "fanfare-tls"]),
     ("fanfare-broker", &["fanfare-core", "fanfare-tls"]),
     ("fanfare-http", &[]),
