@@ -112,8 +112,10 @@ begin
     perform add_dead_delivery(new.batch, new.webhook, new.entry, new.received_at, clock_timestamp());
     return null;
 end $$;
+-- A row that moves to another partition keeps its letter, and its time, and is not looked up under the lock.
 create trigger attempts_died after insert on attempts
-    for each row when (new.state = 'dead') execute function note_dead_delivery();
+    for each row when (new.state = 'dead' and new.at > now() - interval '1 day')
+    execute function note_dead_delivery();
 
 -- A person had the delivery attempted again: only that writes a pending row.
 create function settle_restarted_letter() returns trigger language plpgsql security definer as $$

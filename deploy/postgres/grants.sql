@@ -103,6 +103,9 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     -- How webhooks do, for the grid.
     grant select, update on health_state to fanfare_console;
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;
+    -- Attempts by hour, for statistics.
+    grant select, update on attempt_hours_state to fanfare_console;
+    grant select, insert, update, delete on attempt_hours to fanfare_console;
     grant select
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures

@@ -21,5 +21,6 @@ mod refusals;
 mod retention;
 mod routing;
 mod statements;
+mod statistics;
 mod support;
 mod workers;

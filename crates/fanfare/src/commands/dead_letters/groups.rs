@@ -42,7 +42,7 @@ pub(super) async fn run(args: &GroupsArgs, settings: &Settings) -> anyhow::Resul
     if args.json {
         return output::print_json(&view::json(args.by, &found));
     }
-    output::print(&table::render(&HEADINGS, found.groups.iter().map(row).collect()))
+    output::print(&table::render(&HEADINGS, found.groups.iter().map(row)))
 }
 
 fn row(group: &Group) -> [String; HEADINGS.len()] {
