@@ -183,9 +183,12 @@ impl<'a> Scope<'a> {
         const ALL: &str = "-- statistics_counted
             select hour, outcome, attempts as count from attempt_hours
             where webhook = $1 and hour >= $2";
+        // Behind the fence, a webhook's hours are looked up. Without it, all webhooks' are read.
         const SOME: &str = "-- statistics_counted
             select h.hour, h.outcome, sum(h.attempts)::bigint as count
-            from webhooks w join attempt_hours h on h.webhook = w.id and h.hour >= $3
+            from webhooks w
+            cross join lateral (select * from attempt_hours h
+                                where h.webhook = w.id and h.hour >= $3 offset 0) h
             where ($1::uuid is null or w.id = $1) and ($2::text is null or w.owner_key = $2)
             group by h.hour, h.outcome";
         if self.webhook.is_none() && self.owner.is_none() {

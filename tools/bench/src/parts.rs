@@ -96,7 +96,7 @@ impl Part {
             Self::Storm => storm::run(stage, plan, report).await,
             Self::Growth => growth::run(stage, plan, report).await,
             Self::Memory => memory::run(stage, plan, report).await,
-            Self::Partitions => partitions::run(stage, plan, report).await,
+            Self::Partitions => Box::pin(partitions::run(stage, plan, report)).await,
             Self::Churn => churn::run(stage, plan, report).await,
         }
     }

@@ -215,7 +215,7 @@ impl Plan {
             partitions_reader: Duration::from_mins(10),
             partitions_rate: 100,
             partitions_seconds: 30,
-            churn: Duration::from_mins(60),
+            churn: Duration::from_hours(1),
             churn_rate: 20,
             memory_events: 30_000,
             memory_large: 200,

@@ -116,7 +116,7 @@ async fn of_two_processes_one_counts_and_hours_of_more_than_a_month_are_removed(
     transaction.rollback().await.unwrap();
     count_all(&database).await;
     let sql = "select count(*) from attempt_hours where hour < now() - interval '32 days'";
-    let left: i64 = database.client.query_one(sql, &[]).await.unwrap().get(0);
+    let left: i64 = database.client.query_one(sql, &[]).await.unwrap().try_get(0).unwrap();
     assert_eq!(left, 0);
     let (all, _) = outcomes(&database, Some(hook.id), None).await;
     assert_eq!(all, BTreeMap::from([("delivered".to_owned(), 1)]));

@@ -33,7 +33,11 @@ pub(super) async fn run(
 ) -> Result<()> {
     say("partitions: dropping days");
     let mut writer = Writer::new(world)?;
-    let ((), waits) = writer.beside(async { Ok(tokio::time::sleep(CALM).await) }).await?;
+    let calm = async {
+        tokio::time::sleep(CALM).await;
+        Ok(())
+    };
+    let ((), waits) = writer.beside(calm).await?;
     report.add(PART, "longest wait of a writer, no drop", "ms", quantile(&waits, 1.0));
     world.others += writer.written;
     for _ in 0..plan.rounds {
