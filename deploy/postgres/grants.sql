@@ -25,6 +25,9 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
         to fanfare_router;
     -- What it keeps in the broker: dead events, and events that wait for their revision.
     grant select, insert, update, delete on kept_messages, lost_queues to fanfare_router;
+    -- The index of dead letters, which it compares with the queues. What dies, triggers write there.
+    grant select, insert, update, delete on dead_letters to fanfare_router;
+    grant select, update (walked_until) on dead_letters_state to fanfare_router;
     grant select on queue_progress, workers to fanfare_router;
     -- It notes which workers have died.
     grant update (dead_from, found_on) on workers to fanfare_router;
@@ -88,6 +91,8 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, insert on event_keys, attempts to fanfare_console;
     -- Dead letters that an administrator discards.
     grant insert on discards to fanfare_console;
+    grant select, insert, update on dead_letters to fanfare_console;
+    grant select, update (walked_until) on dead_letters_state to fanfare_console;
     -- Dead events that an administrator replays or discards.
     grant select, update (return_at, returns, settled_at, settled_as, properties, body)
         on kept_messages to fanfare_console;
@@ -98,6 +103,9 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     -- How webhooks do, for the grid.
     grant select, update on health_state to fanfare_console;
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;
+    -- Attempts by hour, for statistics.
+    grant select, update on attempt_hours_state to fanfare_console;
+    grant select, insert, update, delete on attempt_hours to fanfare_console;
     grant select
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures

@@ -6,8 +6,8 @@
 //! the process dies in the middle of it. Only one letter, and some that the broker sends ahead, are
 //! in memory at a time.
 
-mod choice;
-mod look;
+mod delivery;
+mod facts;
 mod replay;
 mod restore;
 mod walk;
@@ -17,8 +17,9 @@ use crate::session::Session;
 use crate::topology::Queue;
 
 pub use crate::letter::{DeadLetter, POISON, reject};
-pub use choice::{Choice, Kind};
-pub use look::{Look, NoPosition, Position};
+pub use delivery::DeadDelivery;
+pub use facts::queue_of;
+pub use fanfare_core::dead_letter::Kind;
 pub use replay::{Replay, dead_delivery, replay};
 pub(crate) use replay::{event, without_data};
 pub use restore::{EncodedLetter, restore};

@@ -30,6 +30,7 @@ pub mod audit;
 mod backlog;
 pub mod capacity;
 pub mod chain;
+pub mod dead_letter;
 pub mod delivery;
 pub mod directory;
 pub mod duration;

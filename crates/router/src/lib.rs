@@ -10,7 +10,8 @@
 //!
 //! Besides, `workers` looks which workers have died, `repair` declares broken job queues again,
 //! `maintenance` removes old rows, `retention` makes and drops the ledger's partitions, and `gauges`
-//! measures the queues and the ledger. `restoring` publishes kept messages that the broker has lost. Any number of routers run at the same time.
+//! measures the queues and the ledger. `restoring` publishes kept messages that the broker has lost.
+//! `letters` keeps the queues of dead letters and their index the same. Any number of routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ mod gauges;
 mod inbound;
 mod jobs;
 mod kept;
+mod letters;
 mod maintenance;
 mod outgoing;
 mod reconcile;
@@ -129,6 +131,7 @@ async fn work(
         workers::run(config, stop),
         retention::run(config, stop),
         restoring::run(config, session, stop),
+        letters::run(config, session, stop),
         gauges::run(config, session, stop),
         lost(session, stop),
     );
