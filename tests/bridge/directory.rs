@@ -116,7 +116,8 @@ async fn any_changes_at_the_net_server_lead_to_its_directory() {
 async fn a_directory_that_is_larger_than_a_message_is_published_whole() {
     let bridged = Bridged::new(Dialect::Framework).await;
     let (server, world) = (&bridged.server, &bridged.world);
-    let count = env::var("FANFARE_TEST_BRIDGE_USERS").map_or(600, |count| count.parse().unwrap());
+    let count = env::var_os("FANFARE_TEST_BRIDGE_USERS");
+    let count = count.map_or(600, |count| count.to_str().unwrap().parse().unwrap());
     let users: Vec<String> =
         (0..count).map(|number| server.add_user(&format!("User {number:05}"))).collect();
     // More than a message can have: 70 bytes for each permission.

@@ -1,7 +1,7 @@
 //! Many events through an outage of the broker, while the bridge is killed again and again and the
 //! report server is difficult. `FANFARE_TEST_BRIDGE_EVENTS` makes it larger.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::env;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ const AT_ONCE: usize = 100;
 type Notified = BTreeMap<(String, String), Vec<String>>;
 
 fn events() -> usize {
-    env::var("FANFARE_TEST_BRIDGE_EVENTS").map_or(400, |count| count.parse().unwrap())
+    let count = env::var_os("FANFARE_TEST_BRIDGE_EVENTS");
+    count.map_or(400, |count| count.to_str().unwrap().parse().unwrap())
 }
 
 /// The users and what they may read, each with a receiver.
@@ -58,6 +59,42 @@ impl Readers {
             ids.insert(name, world.webhook_of(name, &receiver.url("/"), &[]).await);
         }
         ids
+    }
+
+    fn may_read(&self, name: &str, report: &str, category: Option<&&'static str>) -> bool {
+        match name {
+            "all" => true,
+            "sales" => category == Some(&"sales"),
+            "some" => self.reports.iter().any(|it| it == report),
+            _ => false,
+        }
+    }
+
+    /// Waits until each has got what was sent and that user may read. Nothing else may have come, and
+    /// nothing twice: no worker was killed.
+    async fn have_exactly(
+        &self,
+        sent: &BTreeSet<(String, String)>,
+        categories: &HashMap<String, &'static str>,
+        webhooks: &HashMap<&'static str, String>,
+        world: &World,
+    ) {
+        for (name, receiver) in self.receivers() {
+            let may_read = |report: &str| self.may_read(name, report, categories.get(report));
+            let expected: BTreeSet<_> =
+                sent.iter().filter(|(report, _)| may_read(report)).collect();
+            eventually(&format!("all notifications of {name}"), SOON * 5, async || {
+                let notified = notified(receiver);
+                let missing = expected.iter().filter(|it| !notified.contains_key(**it)).count();
+                if missing == 0 { Ok(()) } else { Err((missing, expected.len())) }
+            })
+            .await;
+            world.deliveries_settle(&webhooks[name]).await;
+            for ((report, action), ids) in notified(receiver) {
+                assert!(may_read(&report), "{name} got {action} of {report}");
+                assert_eq!(ids.len(), 1, "{name} got {action} of {report} several times: {ids:?}");
+            }
+        }
     }
 
     fn receivers(&self) -> [(&'static str, &Receiver); 4] {
@@ -145,32 +182,7 @@ async fn nothing_is_lost(dialect: Dialect) {
     let posted = began.elapsed();
     let sent: BTreeSet<(String, String)> =
         server.sent().into_iter().map(|it| (it.resource, it.action)).collect();
-    let may_read = |name: &str, report: &str| match name {
-        "all" => true,
-        "sales" => categories.get(report) == Some(&"sales"),
-        "some" => readers.reports.iter().any(|it| it == report),
-        _ => false,
-    };
-    let mut repeated = 0;
-    for (name, receiver) in readers.receivers() {
-        let expected: BTreeSet<_> =
-            sent.iter().filter(|(report, _)| may_read(name, report)).collect();
-        eventually(&format!("all notifications of {name}"), SOON * 5, async || {
-            let notified = notified(receiver);
-            let missing = expected.iter().filter(|it| !notified.contains_key(**it)).count();
-            if missing == 0 { Ok(()) } else { Err((missing, expected.len())) }
-        })
-        .await;
-        world.deliveries_settle(&webhooks[name]).await;
-        for ((report, action), ids) in notified(receiver) {
-            assert!(may_read(name, &report), "{name} got {action} of {report}");
-            let deliveries: HashSet<&String> = ids.iter().collect();
-            assert_eq!(deliveries.len(), 1, "{name} got {action} of {report} twice: {ids:?}");
-            repeated += ids.len() - 1;
-        }
-    }
-    // Nobody but a worker that is killed may repeat a POST.
-    assert_eq!(repeated, 0);
+    readers.have_exactly(&sent, &categories, &webhooks, world).await;
     println!(
         "{count} events: {} sent, {} given up by the report server; the broker away for {away:?}, \
          posted in {posted:?}, delivered in {:?}",

@@ -50,7 +50,6 @@ async fn webhooks_come_from_the_report_server_with_their_owners_and_secrets(dial
     );
     assert!(plan.ends_with("would import 2; 0 are here already; 0 can't come\n"), "{plan}");
     assert_eq!(world.json(&["webhooks", "list"]).await, json!([]));
-
     let done = bridged.import(&["--pause-old"], Some(&logins)).await.success().unwrap();
     assert_eq!(
         done,

@@ -173,8 +173,7 @@ pub async fn settle(
     actor.administrator()?;
     let Request { mut choice, mut from, until, dry_run } = request;
     take_in(stores, choice.kind, until).await?;
-    let begun = stores.store.letters_clock().await?;
-    choice.until = Some(choice.until.map_or(begun, |until| until.min(begun)));
+    choice.noted_before = Some(stores.store.letters_clock().await?);
     let mut missing: HashSet<&str> = choice.ids.iter().map(String::as_str).collect();
     let (author, mut count) = (actor.author(), 0);
     let next = loop {

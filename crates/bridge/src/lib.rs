@@ -144,15 +144,6 @@ impl Bridge {
             metrics: Arc::clone(&metrics),
             newest: posted,
         };
-        let silence = Silence {
-            api: Arc::clone(&api),
-            routes: Arc::clone(&routes),
-            seen: Arc::clone(&seen),
-            metrics: Arc::clone(&metrics),
-            clock: config.clock.clone(),
-            newest: newest_post,
-            every: config.poll_every * READINGS,
-        };
         let outbox = Outbox {
             api: Arc::clone(&api),
             routes: Arc::clone(&routes),
@@ -165,6 +156,7 @@ impl Bridge {
             metrics: Arc::clone(&metrics),
             listed_at: None,
         };
+        let silence = Silence::beside(&outbox, newest_post, config.poll_every * READINGS);
         let polling = Polling {
             api: Arc::clone(&api),
             routes,

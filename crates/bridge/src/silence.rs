@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::api::Api;
 use crate::clock::Clock;
-use crate::outbox::Seen;
+use crate::outbox::{Outbox, Seen};
 use crate::reading::resources;
 use crate::routes::Routes;
 
@@ -65,6 +65,23 @@ impl Watch {
 }
 
 impl Silence {
+    /// Watches the report server whose POSTs an outbox publishes.
+    pub(crate) fn beside(
+        outbox: &Outbox,
+        newest: watch::Receiver<Option<DateTime<Utc>>>,
+        every: Duration,
+    ) -> Self {
+        Self {
+            api: Arc::clone(&outbox.api),
+            routes: Arc::clone(&outbox.routes),
+            seen: Arc::clone(&outbox.seen),
+            metrics: Arc::clone(&outbox.metrics),
+            clock: outbox.clock.clone(),
+            newest,
+            every,
+        }
+    }
+
     /// Watches for ever.
     pub(crate) async fn run(self) {
         let mut watch = Watch::default();

@@ -130,6 +130,9 @@ pub struct Choice {
     pub since: Option<DateTime<Utc>>,
     /// Only those that died before this time.
     pub until: Option<DateTime<Utc>>,
+    /// Only those that were in the index before this time, by the database's clock: what dies again
+    /// meanwhile is none of them.
+    pub noted_before: Option<DateTime<Utc>>,
     /// Only those with this text in an id, a name, the reason or the error, without case.
     pub text: Option<String>,
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use fanfare_broker::Session;
 use fanfare_broker::dead_letters::{Kind, Walk, queue_of};
+use fanfare_broker::{BrokerError, Session};
 use fanfare_core::dead_letter::Letter;
 use fanfare_store::Store;
 use fanfare_store::letters::Missed;
@@ -29,7 +29,12 @@ pub async fn has_unknown(
     store: &Store,
     kind: Kind,
 ) -> Result<bool, LettersError> {
-    Ok(difference(session, store, kind).await? > 0)
+    match difference(session, store, kind).await {
+        Ok(difference) => Ok(difference > 0),
+        // A router declares it when it starts.
+        Err(LettersError::Broker(BrokerError::Missing { .. })) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// By how many messages a queue differs from the index: it has some that the index does not know, or, if

@@ -118,6 +118,7 @@ impl ListQuery {
             since: self.since,
             until: self.until,
             text: self.text.clone(),
+            noted_before: None,
         }
     }
 }

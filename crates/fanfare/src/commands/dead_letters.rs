@@ -107,6 +107,7 @@ impl ChoiceArgs {
             since: self.since,
             until: self.until,
             text: self.text.clone(),
+            noted_before: None,
         }
     }
 }

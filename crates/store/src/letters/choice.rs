@@ -31,6 +31,7 @@ impl Conditions {
         it.matches("cause = ", choice.cause.clone(), "");
         it.matches("died_at >= ", choice.since, "");
         it.matches("died_at < ", choice.until, "");
+        it.matches("noted_at < ", choice.noted_before, "");
         it.matches(
             "strpos(lower(concat_ws(' ', id, event_id, event_type, owner, host, reason, detail, error)), lower(",
             choice.text.clone(),

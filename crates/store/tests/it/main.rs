@@ -9,6 +9,7 @@ mod claims;
 mod departures;
 mod directory;
 mod failover;
+mod letters;
 mod migrate;
 mod pages;
 mod pages_of_partitions;
