@@ -5,5 +5,6 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod event;
 pub mod explanation;
+pub mod operation;
 pub mod storage;
 pub mod webhook;

@@ -10,7 +10,8 @@
 //!
 //! Besides, `workers` looks which workers have died, `repair` declares broken job queues again,
 //! `maintenance` removes old rows, `retention` makes and drops the ledger's partitions, and `gauges`
-//! measures the queues and the ledger. `restoring` publishes kept messages that the broker has lost. Any number of routers run at the same time.
+//! measures the queues and the ledger. `restoring` publishes kept messages that the broker has lost, and `operations` makes
+//! the steps of administrators' bulk operations. Any number of routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ mod inbound;
 mod jobs;
 mod kept;
 mod maintenance;
+pub mod operations;
 mod outgoing;
 mod reconcile;
 mod refusal;
@@ -129,6 +131,7 @@ async fn work(
         workers::run(config, stop),
         retention::run(config, stop),
         restoring::run(config, session, stop),
+        operations::run(config, session, stop),
         gauges::run(config, session, stop),
         lost(session, stop),
     );

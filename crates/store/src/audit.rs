@@ -76,45 +76,44 @@ pub struct AuditRecord {
     pub note: Option<String>,
 }
 
-/// Adds entries in a caller's transaction.
+/// Adds entries in a caller's transaction, in their order.
 pub(crate) async fn add(
     client: &Acting<impl Run>,
     author: &Author,
     entries: &[Entry],
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- audit_add
-        insert into audit (actor, actor_key, door, address, correlation, action, object_kind,
-                           object_id, webhook, owner, owner_key, before, after, note)
-        select $1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, w.owner),
-               coalesce($11, w.owner_key), $12, $13, $14
-        from (select) one left join webhooks w on w.id = $9";
+    const SQL: &str = include_str!("sql/audit_add.sql");
+    if entries.is_empty() {
+        return Ok(());
+    }
     let actor = author.actor.as_deref();
     // A name of the operating system need not be a valid name here.
     let actor_key = actor.map(fanfare_core::name::fold);
-    for entry in entries {
-        client
-            .execute(
-                SQL,
-                &[
-                    /* actor */ &actor,
-                    /* actor_key */ &actor_key,
-                    /* door */ &author.via.door.code(),
-                    /* address */ &author.via.address,
-                    /* correlation */ &author.via.correlation,
-                    /* action */ &entry.action().code(),
-                    /* object_kind */ &entry.kind().code(),
-                    /* object_id */ &entry.id(),
-                    /* webhook */ &entry.webhook().map(|id| id.0),
-                    /* owner */ &entry.owner().map(Name::as_str),
-                    /* owner_key */ &entry.owner().map(Name::key),
-                    /* before */ &entry.before(),
-                    /* after */ &entry.after(),
-                    /* note */ &entry.note(),
-                ],
-            )
-            .await?;
-    }
-    Ok(())
+    let texts = |of: fn(&Entry) -> Option<&str>| entries.iter().map(of).collect::<Vec<_>>();
+    let values = |of: fn(&Entry) -> Option<&Value>| entries.iter().map(of).collect::<Vec<_>>();
+    let webhooks: Vec<_> = entries.iter().map(|entry| entry.webhook().map(|id| id.0)).collect();
+    client
+        .execute(
+            SQL,
+            &[
+                /* actor */ &actor,
+                /* actor_key */ &actor_key,
+                /* door */ &author.via.door.code(),
+                /* address */ &author.via.address,
+                /* correlation */ &author.via.correlation,
+                /* action */ &texts(|entry| Some(entry.action().code())),
+                /* object_kind */ &texts(|entry| Some(entry.kind().code())),
+                /* object_id */ &texts(|entry| Some(entry.id())),
+                /* webhook */ &webhooks,
+                /* owner */ &texts(|entry| entry.owner().map(Name::as_str)),
+                /* owner_key */ &texts(|entry| entry.owner().map(Name::key)),
+                /* before */ &values(Entry::before),
+                /* after */ &values(Entry::after),
+                /* note */ &texts(Entry::note),
+            ],
+        )
+        .await
+        .map(drop)
 }
 
 impl Store {
