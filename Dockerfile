@@ -50,7 +50,9 @@ LABEL org.opencontainers.image.title="Fanfare" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 RUN groupadd --gid 10001 fanfare \
  && useradd --uid 10001 --gid fanfare --no-create-home --home-dir /nonexistent \
-        --shell /usr/sbin/nologin fanfare
+        --shell /usr/sbin/nologin fanfare \
+ # A volume for the journal of a bridge takes its owner from here.
+ && install --directory --owner=10001 --group=10001 --mode=700 /var/lib/fanfare
 # Receivers' certificates are judged by these.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /src/target/release/fanfare /usr/local/bin/fanfare
@@ -58,10 +60,10 @@ COPY --from=build /src/target/release/fanfare /usr/local/bin/fanfare
 ENV FANFARE_CONSOLE_LISTEN=0.0.0.0:8080 \
     FANFARE_METRICS_LISTEN=0.0.0.0:9090 \
     FANFARE_LOG_FORMAT=json
-# By number, so that an orchestrator can see that it is not root. Nothing is ever written.
+# By number, so that an orchestrator can see that it is not root. Only a bridge writes, into its volume.
 USER 10001:10001
 WORKDIR /
-EXPOSE 8080 9090
+EXPOSE 8080 8090 9090
 HEALTHCHECK --interval=15s --timeout=6s --start-period=20s --retries=3 CMD ["fanfare", "probe"]
 ENTRYPOINT ["fanfare"]
 CMD ["--help"]

@@ -34,13 +34,13 @@ create table dead_letters (
 create index dead_letters_open on dead_letters (died_at, id) where settled_at is null;
 create index dead_letters_of_queue on dead_letters (kind, died_at, id) where settled_at is null;
 -- Groups read one of these alone.
-create index dead_letters_reason on dead_letters (reason, died_at) where settled_at is null;
+create index dead_letters_reason on dead_letters (reason, died_at) include (webhook) where settled_at is null;
 create index dead_letters_webhook on dead_letters (webhook, died_at) where settled_at is null;
-create index dead_letters_owner on dead_letters (owner_key, died_at) where settled_at is null;
-create index dead_letters_host on dead_letters (host, died_at) where settled_at is null;
-create index dead_letters_event_type on dead_letters (event_type, died_at) where settled_at is null;
-create index dead_letters_status on dead_letters (status, died_at) where settled_at is null;
-create index dead_letters_cause on dead_letters (cause, died_at) where settled_at is null;
+create index dead_letters_owner on dead_letters (owner_key, died_at) include (webhook) where settled_at is null;
+create index dead_letters_host on dead_letters (host, died_at) include (webhook) where settled_at is null;
+create index dead_letters_event_type on dead_letters (event_type, died_at) include (webhook) where settled_at is null;
+create index dead_letters_status on dead_letters (status, died_at) include (webhook) where settled_at is null;
+create index dead_letters_cause on dead_letters (cause, died_at) include (webhook) where settled_at is null;
 -- A restart and a discard settle the letters of their delivery.
 create index dead_letters_delivery on dead_letters (batch, webhook) where batch is not null;
 -- What its queue should have, and what has to leave it.
@@ -49,10 +49,11 @@ create index dead_letters_leaving on dead_letters (kind, died_at)
     where copies > 0 and source = 'ledger' and (settled_at is not null or gone <> '{}');
 create index dead_letters_settled on dead_letters (settled_at) where settled_at is not null;
 
--- One row: whether the letters of an earlier version's ledger are in the index.
+-- One row: the state of the index.
 create table dead_letters_state (
-    singleton boolean primary key default true check (singleton), -- there is one row
-    filled    boolean not null default false -- whether `fanfare migrate` has added them all
+    singleton    boolean primary key default true check (singleton), -- there is one row
+    filled       boolean not null default false, -- whether `fanfare migrate` has added all letters of an earlier version
+    walked_until timestamptz not null default 'epoch' -- until when one process compares queues with the index
 );
 insert into dead_letters_state (filled) values (false);
 
@@ -111,8 +112,10 @@ begin
     perform add_dead_delivery(new.batch, new.webhook, new.entry, new.received_at, clock_timestamp());
     return null;
 end $$;
+-- A row that moves to another partition keeps its letter, and its time, and is not looked up under the lock.
 create trigger attempts_died after insert on attempts
-    for each row when (new.state = 'dead') execute function note_dead_delivery();
+    for each row when (new.state = 'dead' and new.at > now() - interval '1 day')
+    execute function note_dead_delivery();
 
 -- A person had the delivery attempted again: only that writes a pending row.
 create function settle_restarted_letter() returns trigger language plpgsql security definer as $$

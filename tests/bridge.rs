@@ -1,5 +1,10 @@
 //! The bridge to a report server that publishes nothing, against a simulated one.
 
+mod directory;
+mod doctor;
+mod outage;
+mod takeover;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
@@ -29,13 +34,17 @@ impl Drop for Bridged {
 
 impl Bridged {
     async fn new(dialect: Dialect) -> Self {
+        Self::of(dialect, World::new().await).await
+    }
+
+    /// The same in a world with other settings.
+    async fn of(dialect: Dialect, world: World) -> Self {
         let server = ReportServer::start(dialect).await;
         server.switch(|it| it.pauses = [Duration::from_millis(300), Duration::from_secs(1)]);
         let port = free_port().unwrap();
         let address = format!("127.0.0.1:{port}");
         let folder = std::env::temp_dir().join(format!("fanfare-bridge-{}", unique()));
-        let world = World::new()
-            .await
+        let world = world
             .with("FANFARE_BRIDGE_SERVER", &server.url())
             .with("FANFARE_BRIDGE_USER", ADMINISTRATOR.0)
             .with("FANFARE_BRIDGE_PASSWORD", ADMINISTRATOR.1)

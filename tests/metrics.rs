@@ -83,6 +83,11 @@ impl Watched {
         lines.map(sample).collect()
     }
 
+    /// The present value of a gauge or counter.
+    pub(crate) async fn sample(&self, name: &str) -> f64 {
+        self.samples().await[&format!("fanfare_{name}")]
+    }
+
     /// Waits until the process exports all of these values.
     pub(crate) async fn exports(&self, expected: &[(&str, f64)]) {
         eventually("the metrics have these values", SOON, async || {

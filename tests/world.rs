@@ -15,7 +15,7 @@ use fanfare_testkit::installation::REPORT_SERVER;
 use fanfare_testkit::pgproxy::PgProxy;
 use fanfare_testkit::postgres_client;
 use fanfare_testkit::previous::previous_version;
-use fanfare_testkit::process::{Output, Process};
+use fanfare_testkit::process::{Output, Process, output_of};
 use fanfare_testkit::proxy::Proxy;
 use fanfare_testkit::roles::as_role;
 use fanfare_testkit::sandbox::Sandbox;
@@ -93,6 +93,13 @@ impl World {
     /// Runs a command, however it ends.
     pub(crate) async fn run(&self, args: &[&str], stdin: Option<&str>) -> Output {
         self.installation.output(args, stdin).await.unwrap()
+    }
+
+    /// Runs a command with some of its environment changed, however it ends.
+    pub(crate) async fn run_with_envs(&self, args: &[&str], changed: &[(&str, &str)]) -> Output {
+        let mut command = self.installation.command(args);
+        command.envs(changed.iter().copied());
+        output_of(command, None).await.unwrap()
     }
 
     /// Runs a command with `--json`.

@@ -25,6 +25,9 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
         to fanfare_router;
     -- What it keeps in the broker: dead events, and events that wait for their revision.
     grant select, insert, update, delete on kept_messages, lost_queues to fanfare_router;
+    -- The index of dead letters, which it compares with the queues. What dies, triggers write there.
+    grant select, insert, update, delete on dead_letters to fanfare_router;
+    grant select, update (walked_until) on dead_letters_state to fanfare_router;
     grant select on queue_progress, workers to fanfare_router;
     -- It notes which workers have died.
     grant update (dead_from, found_on) on workers to fanfare_router;
@@ -45,7 +48,6 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant select (id, owner, owner_key, paused, deleted_at) on webhooks to fanfare_router;
     grant insert on attempts to fanfare_router;
     grant select, insert on discards to fanfare_router;
-    grant select on dead_letters to fanfare_router;
     grant insert on audit to fanfare_router;
     -- The months of the audit trail. What it pauses, a trigger writes there.
     grant execute on function make_audit_partitions(integer) to fanfare_router;
@@ -96,6 +98,8 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, insert on event_keys, attempts to fanfare_console;
     -- Dead letters that an administrator discards.
     grant insert on discards to fanfare_console;
+    grant select, insert, update on dead_letters to fanfare_console;
+    grant select, update (walked_until) on dead_letters_state to fanfare_console;
     -- Dead events that an administrator replays or discards.
     grant select, update (return_at, returns, settled_at, settled_as, properties, body)
         on kept_messages to fanfare_console;
@@ -104,12 +108,14 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     -- Bulk operations on dead letters, and restoring what they discarded.
     grant select, insert, update on operations, operation_letters to fanfare_console;
     grant select, delete on discards to fanfare_console;
-    grant select, update (settled_at, settled_as, noted_at) on dead_letters to fanfare_console;
     -- The sizes of the ledger's partitions.
     grant select on ledger_partitions to fanfare_console;
     -- How webhooks do, for the grid.
     grant select, update on health_state to fanfare_console;
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;
+    -- Attempts by hour, for statistics.
+    grant select, update on attempt_hours_state to fanfare_console;
+    grant select, insert, update, delete on attempt_hours to fanfare_console;
     grant select
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures

@@ -159,6 +159,7 @@ async fn every_page_is_accessible() {
     inspector.inspect_current("webhook-secret").await;
     inspector.inspect("delivery", &format!("{page}/deliveries/{delivered}")).await;
     inspector.inspect("webhook-failing", &format!("/webhooks/{legacy}")).await;
+    inspector.inspect("audit-of-an-owner", "/audit").await;
     inspector.inspect("resend", &format!("/webhooks/{legacy}/resend")).await;
     inspector.inspect("delivery-dead", &format!("/webhooks/{legacy}/deliveries/{dead}")).await;
     let open = "for (const it of document.querySelectorAll('details')) it.open = true";
@@ -174,6 +175,8 @@ async fn every_page_is_accessible() {
     inspector.window = desk.signed_in("root").await;
     inspector.inspect_current("grid-administrator").await;
     inspector.inspect("storage", "/storage").await;
+    inspector.inspect("audit", "/audit").await;
+    inspector.inspect("audit-nothing-found", "/audit?actor=nobody").await;
     inspector.inspect("webhook-of-another", &format!("/webhooks/{gone}")).await;
     inspector.window.close().await;
     assert!(inspector.faults.is_empty(), "{}", inspector.faults.join("\n"));

@@ -49,9 +49,16 @@ MOST = {
         "consoleFrom": PEER,
         "metricsFrom": PEER,
         "database": {"to": PEER, "port": 6432},
+        "reportServer": {"peers": PEER, "port": 443},
         "webhookPorts": [443],
     },
     "autoscaling": {"enabled": True},
+    "bridge": {
+        "enabled": True,
+        "server": "http://reports.example.org:83",
+        "url": "http://try-fanfare-bridge.reports/in/main",
+        "settings": {"FANFARE_BRIDGE_POLL": "2m"},
+    },
     "monitoring": {
         "serviceMonitor": {"enabled": True},
         "prometheusRule": {"enabled": True},
@@ -73,6 +80,8 @@ REFUSED = [
     (LEAST | {"settings": {"FANFARE_DATABASE_URL": "postgres://"}}, "FANFARE_DATABASE_URL"),
     (LEAST | {"allowTargets": ["everything"]}, "allowTargets"),
     (LEAST | {"deliveryQueues": 17}, "deliveryQueues"),
+    (LEAST | {"bridge": {"enabled": True}}, "bridge.server is missing"),
+    (LEAST | {"bridge": {"settings": {"FANFARE_BRIDGE_FOLDER": "/"}}}, "FANFARE_BRIDGE_FOLDER"),
 ]
 
 
@@ -123,7 +132,7 @@ def check_pod(document, role):
     paths = {f"/run/secrets/fanfare/{item['path']}" for item in secrets["items"]}
     files = {it["value"] for it in container["env"] if it["name"].endswith("_FILE")}
     assert files == paths, (files, paths)
-    if role in ROLES:
+    if role in [*ROLES, "bridge"]:
         assert pod["terminationGracePeriodSeconds"] > 30
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -147,18 +156,20 @@ def check(values, named):
     """Checks what the chart promises of all objects together; `named` has them by kind and name."""
     find = lambda kind: [document for (its, _), document in named.items() if its == kind]
     jobs, deployments = find("Job"), find("Deployment")
+    bridges = find("StatefulSet")
     assert [pod_of(job)["spec"]["containers"][0]["name"] for job in jobs] == ["migrate"]
     assert jobs[0]["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     pods = {}
-    for document in jobs + deployments:
+    for document in jobs + deployments + bridges:
         role = document["metadata"]["labels"]["app.kubernetes.io/component"]
         pods[role] = pod_of(document)["metadata"]["labels"]
         check_pod(document, role)
-    assert sorted(pods) == sorted([*ROLES, "migrate"])
+    with_bridge = values.get("bridge", {}).get("enabled", False)
+    assert sorted(pods) == sorted([*ROLES, "migrate", *(["bridge"] if with_bridge else [])])
     chosen = lambda selector: {role for role, labels in pods.items() if selects(selector, labels)}
     if values is LEAST:
         assert all(env_of(it)["FANFARE_DELIVERY_QUEUES"] == "1" for it in deployments)
-    for document in deployments + find("PodDisruptionBudget"):
+    for document in deployments + bridges + find("PodDisruptionBudget"):
         role = document["metadata"]["labels"]["app.kubernetes.io/component"]
         assert chosen(document["spec"]["selector"]) == {role}
     policies = {
@@ -191,6 +202,14 @@ def check_most(named, policies):
     queues = {it["metadata"]["queueName"]: it["metadata"]["value"] for it in scaled["triggers"]}
     first = {f"fanfare.deliveries{number}": "66" for number in ["", ".2", ".3"]}
     assert queues == first | {"fanfare.retries": "2000"}
+    bridge = named["StatefulSet", "try-fanfare-bridge"]["spec"]
+    assert bridge["replicas"] == 1 and policies["try-fanfare-bridge"] == {"bridge"}
+    assert env_of({"spec": bridge})["FANFARE_BRIDGE_POLL"] == "2m"
+    (mounted,) = [it["metadata"]["name"] for it in bridge["volumeClaimTemplates"]]
+    (container,) = bridge["template"]["spec"]["containers"]
+    folder = env_of({"spec": bridge})["FANFARE_BRIDGE_FOLDER"]
+    paths = {it["name"]: it["mountPath"] for it in container["volumeMounts"]}
+    assert folder.startswith(paths[mounted]), "the journal outlives the pod"
     rules = yaml.safe_load((TOP / "deploy/prometheus/alerts.yml").read_text())
     assert named["PrometheusRule", "try-fanfare"]["spec"] == rules
     dashboard = (TOP / "deploy/grafana/dashboards/fanfare.json").read_text()

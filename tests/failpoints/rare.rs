@@ -38,8 +38,11 @@ const SLOW: Crew = Crew {
     in_turn: false,
 };
 
+/// Workers that end seldom enough that a slow attempt is over before.
+const LAST_AND_SLOW: Crew = Crew { steps: &[Step::WorkerRecords], kills: 8, percent: 10, ..SLOW };
+
 /// The crews of these tests.
-pub(super) const CREWS: [&Crew; 2] = [&DOCUMENTS, &SLOW];
+pub(super) const CREWS: [&Crew; 3] = [&DOCUMENTS, &SLOW, &LAST_AND_SLOW];
 
 /// A document of the directory, an event that waits for it, and an event that is refused.
 fn document_and_events(number: usize, revision: i64) -> Vec<Value> {
@@ -89,6 +92,21 @@ async fn workers_that_end_in_the_middle_of_a_slow_attempt_lose_nothing() {
         },
         publish: one_event,
         pace: PACE,
+    };
+    scene.survive().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_end_after_a_slow_last_attempt_leave_a_dead_letter() {
+    let scene = Scene {
+        world: &world().await.with("FANFARE_TIMEOUT", "5s").with("FANFARE_RETRY_ATTEMPTS", "1"),
+        crews: &[ROUTER, LAST_AND_SLOW],
+        answer: |_, number| match number % 2 {
+            0 => Reply::status(500).after(Duration::from_millis(2_500)),
+            _ => Reply::status(200),
+        },
+        publish: one_event,
+        pace: Duration::from_millis(300),
     };
     scene.survive().await;
 }

@@ -83,7 +83,8 @@ impl<'a> Supervisor<'a> {
             }
             let what = format!("{} end a {role}", open.join(" or "));
             eventually(&what, REACHED, async || {
-                !process.is_running() || self.open(crew).is_empty()
+                let still = self.open(crew);
+                !process.is_running() || !open.iter().any(|name| still.contains(name))
             })
             .await;
             if process.is_running() {

@@ -21,7 +21,7 @@ use fanfare_store::{Store, StoreError};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::dead_letters::{Stores, discard, restore};
+use crate::dead_letters::{Stores, discard_message, restore};
 use crate::{Actor, NotAdministrator, clock};
 
 /// A request for an erasure.
@@ -228,11 +228,16 @@ async fn erase_messages(
         if !found.is_target && !store.has_erased(&found.batches).await? {
             continue;
         }
+        let gone = matches!(place, Place::Dead(_)).then(|| found.letter.id.clone());
+        let gone = gone.filter(|_| found.goes());
         if let (Place::Dead(kind), true) = (place, found.goes()) {
-            discard(store, &author, kind, &found.letter).await?;
+            discard_message(store, &author, kind, &found.letter).await?;
         }
         rows.extend(found.letter.message.kept_id());
         search.erase(found).await?;
+        if let Some(id) = gone {
+            store.letter_taken(&id, "erased").await?;
+        }
         *place_count(counts, place) += 1;
     }
     Ok(rows)

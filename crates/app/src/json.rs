@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod dead_letter;
+pub mod dead_letter_group;
 pub mod delivery;
 pub mod event;
 pub mod explanation;

@@ -21,7 +21,7 @@ use fanfare_store::directory::UserStatus;
 use fanfare_store::{Store, StoreError};
 
 pub use change::{Patch, patch, pause, replace, resume};
-pub use import::{Entry, EntryError, EntryPosition, ImportError, Imported, import};
+pub use import::{Entry, EntryError, EntryPosition, ImportError, Imported, Plan, carry_out, plan};
 pub use register::{NewWebhook, register};
 pub use secrets::{Rotated, list_with_secrets, reveal, rotate};
 pub use verification::Verification;

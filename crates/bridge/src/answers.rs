@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::Value;
 
@@ -37,6 +38,22 @@ pub struct Permission {
     pub scope: Code,
     /// The resource or category; `None` for scopes that need none.
     pub resource: Option<String>,
+}
+
+/// A webhook as the report server lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    pub id: String,
+    pub url: String,
+    /// `None` if the report server does not show it.
+    pub secret: Option<String>,
+    pub is_paused: bool,
+    pub filters: Vec<String>,
+    pub properties: serde_json::Map<String, Value>,
+    /// The user to whom it belongs, if the report server says so.
+    pub user: Option<String>,
+    /// All of its members, with the names in lower case.
+    pub members: serde_json::Map<String, Value>,
 }
 
 /// The categories of permissions. The API lists those of one user or role and one category.
@@ -246,6 +263,52 @@ pub fn resources(body: &[u8]) -> Result<Vec<(String, Option<String>)>, Unreadabl
         let category = object.take("CategoryId").map_err(|error| ("CategoryId", error))?;
         Ok((object.take("Id").map_err(|error| ("Id", error))?, category))
     })
+}
+
+/// Reads a list of webhooks.
+///
+/// # Errors
+///
+/// [`Unreadable`]: an entry has no id or address.
+pub fn hooks(body: &[u8]) -> Result<Vec<Hook>, Unreadable> {
+    list(body, |object| {
+        let members = object.0.clone().into_iter().collect();
+        let text = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
+        let flag: Option<bool> = object.take("IsPaused").map_err(|error| ("IsPaused", error))?;
+        let filters: Option<_> = object.take("Filters").map_err(|error| ("Filters", error))?;
+        let properties: Option<_> =
+            object.take("Properties").map_err(|error| ("Properties", error))?;
+        Ok(Hook {
+            id: object.take("Id").map_err(|error| ("Id", error))?,
+            url: object.take("WebHookUri").map_err(|error| ("WebHookUri", error))?,
+            secret: text(object.take("Secret").map_err(|error| ("Secret", error))?),
+            is_paused: flag.unwrap_or_default(),
+            filters: filters.unwrap_or_default(),
+            properties: properties.unwrap_or_default(),
+            user: text(object.take("User").map_err(|error| ("User", error))?),
+            members,
+        })
+    })
+}
+
+/// Reads when the reports of a list were changed last. A report that does not tell is left out.
+///
+/// # Errors
+///
+/// [`Unreadable`]: it is not a list.
+pub fn modified(body: &[u8]) -> Result<Vec<DateTime<Utc>>, Unreadable> {
+    let all: Vec<Option<DateTime<Utc>>> = list(body, |object| {
+        let text = object.take::<Value>("LastModifiedDateUtc").unwrap_or_default();
+        Ok(text.as_str().and_then(time))
+    })?;
+    Ok(all.into_iter().flatten().collect())
+}
+
+/// A time with or without an offset; without one it is UTC.
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    let with_offset = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).ok();
+    let without = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok();
+    with_offset.or_else(|| Some(without()?.and_utc()))
 }
 
 #[cfg(test)]

@@ -149,6 +149,29 @@ pub fn changes(before: &Directory, after: &Directory) -> Vec<Change> {
     gone_users.chain(gone_roles).chain(roles).chain(users).collect()
 }
 
+/// A snapshot of at most `limit` bytes that has all users and roles, and of the users' own permissions
+/// as many as fit; and the documents of the users that it has without them. `None` if even the names
+/// don't fit.
+#[must_use]
+pub fn partial_snapshot(directory: &Directory, limit: usize) -> Option<(String, Vec<Change>)> {
+    let mut part = directory.clone();
+    part.users.values_mut().for_each(|user| user.permissions.clear());
+    let mut left = limit.checked_sub(snapshot(&part).len())?;
+    let mut later = Vec::new();
+    for (key, user) in &directory.users {
+        let size = document(&user.permissions).len();
+        match part.users.get_mut(key) {
+            Some(own) if size <= left => own.permissions.clone_from(&user.permissions),
+            _ => {
+                later.push(user_change(document(user)));
+                continue;
+            }
+        }
+        left -= size;
+    }
+    Some((snapshot(&part), later))
+}
+
 fn user_change(data: String) -> Change {
     Change { event_type: "directory.user", data }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::answers::{self, Role, User};
-use crate::changes::{Change, Existence, HOLD, Held, changes, missing, snapshot};
+use crate::changes::{Change, Existence, HOLD, Held, changes, missing, partial_snapshot, snapshot};
 use crate::directory::{ADMINISTRATORS, Directory, Reading, Refused, Rules};
 
 fn rules() -> Rules {
@@ -133,6 +133,31 @@ fn a_user_with_another_name_is_deleted_and_new() {
     assert_eq!(data(&list[0]), json!({ "name": "Anna", "deleted": true }));
     assert_eq!((list.len(), &data(&list[1])["name"]), (2, &json!("Anne")));
     assert_eq!(changes(&before, &before), []);
+}
+
+#[test]
+fn a_directory_that_is_too_large_is_a_partial_snapshot_and_the_users_that_lack_permissions() {
+    let mut reading = reading();
+    for number in 0..50 {
+        let id = format!("v{number}");
+        reading.users.push(user(&id, &format!("user {number}")));
+        let held = permissions(&json!([read(1, &format!("report-{number}")), read(1, "other")]));
+        reading.of_users.insert(id, held);
+    }
+    let whole = directory(&reading);
+    let size = snapshot(&whole).len();
+    for limit in [size - 1, size / 2 + 1500] {
+        let (part, later) = partial_snapshot(&whole, limit).unwrap();
+        assert!(part.len() <= limit && !later.is_empty(), "{} of {limit}", part.len());
+        let mut part: Directory = serde_json::from_str(&part).unwrap();
+        for change in later {
+            let user: crate::directory::UserDocument = serde_json::from_str(&change.data).unwrap();
+            let name = Name::parse(&user.name).unwrap();
+            assert!(part.users.insert(name, user).unwrap().permissions.is_empty());
+        }
+        assert_eq!(part, whole);
+    }
+    assert!(partial_snapshot(&whole, 100).is_none());
 }
 
 #[test]

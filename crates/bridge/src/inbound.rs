@@ -9,14 +9,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Router, extract::Request};
+use chrono::{DateTime, Utc};
 use fanfare_core::chain::chain;
 use fanfare_core::signature::{MS_SIGNATURE, verify_ms_signature};
 use fanfare_core::webhook::Secret;
+use fanfare_metrics::{Bridge, PostResult};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::journal::{Journal, Record};
+use crate::journal::{Journal, JournalError, Record};
+use crate::outbox::journal_state;
 
 /// The largest body, in bytes. Notifications have some KiB.
 const LARGEST_BODY: usize = 4 * 1024 * 1024;
@@ -33,6 +36,9 @@ pub(crate) struct Inbound {
     /// The newest directory revision that was published; `None` before the first.
     pub(crate) revision: watch::Receiver<Option<i64>>,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Bridge>,
+    /// The time of the newest POST that was accepted.
+    pub(crate) newest: watch::Sender<Option<DateTime<Utc>>>,
 }
 
 /// The routes. `path` is that of the address that is registered at the report server.
@@ -78,7 +84,9 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, String) {
+    let at = inbound.clock.now();
     if !is_signed(&inbound.secret, &headers, &body) {
+        inbound.metrics.post(PostResult::Unsigned, at);
         tracing::warn!("refused a POST without a valid signature");
         let text =
             "the signature is missing or wrong: the report server must use the bridge's secret\n";
@@ -90,9 +98,15 @@ async fn receive(
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     };
     let revision = *inbound.revision.borrow();
-    let record = Record { at: inbound.clock.now(), revision, body };
-    match timeout(ANSWER_TIME, inbound.journal.add(record)).await {
-        Ok(Ok(())) => (StatusCode::OK, String::new()),
+    let record = Record { at, revision, body };
+    let added = timeout(ANSWER_TIME, inbound.journal.add(record)).await;
+    inbound.metrics.post(result(&added), at);
+    match added {
+        Ok(Ok(())) => {
+            inbound.metrics.journal(journal_state(&inbound.journal).await);
+            inbound.newest.send_replace(Some(at));
+            (StatusCode::OK, String::new())
+        }
         Ok(Err(error)) => {
             tracing::error!(error = chain(&error), "refused a POST; the report server tries again");
             (StatusCode::SERVICE_UNAVAILABLE, "the journal does not take it now\n".to_owned())
@@ -101,6 +115,14 @@ async fn receive(
             tracing::error!("the disk is too slow for the journal; the report server tries again");
             (StatusCode::SERVICE_UNAVAILABLE, "the journal is too slow\n".to_owned())
         }
+    }
+}
+
+fn result<E>(added: &Result<Result<(), JournalError>, E>) -> PostResult {
+    match added {
+        Ok(Ok(())) => PostResult::Accepted,
+        Ok(Err(JournalError::Full(_))) => PostResult::Full,
+        Ok(Err(JournalError::Disk { .. })) | Err(_) => PostResult::Failed,
     }
 }
 

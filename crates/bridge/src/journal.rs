@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ use tokio::task::spawn_blocking;
 /// The size at which a segment ends, in bytes. A segment is removed whole, so that this is also what
 /// may be published twice.
 const SEGMENT: u64 = 4 * 1024 * 1024;
+/// For how long a refused record counts as a problem of the journal.
+const PROBLEM: Duration = Duration::from_mins(1);
 /// The most records that are read at once, and the most bytes.
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -55,6 +58,8 @@ pub struct Size {
     pub bytes: u64,
     /// Records that were added and not removed since the start of the process, and those found then.
     pub records: u64,
+    /// The time at which the oldest of them came, as far as it was read since the start.
+    pub oldest: Option<DateTime<Utc>>,
 }
 
 /// Records to be published, and the place behind them.
@@ -76,6 +81,7 @@ struct Place {
 pub struct Journal {
     files: Arc<Mutex<Files>>,
     added: Arc<Notify>,
+    refused: Arc<std::sync::Mutex<Option<(Instant, String)>>>,
 }
 
 impl Journal {
@@ -87,7 +93,11 @@ impl Journal {
     pub fn open(folder: &Path, limit: u64) -> Result<Self, JournalError> {
         let disk = |error| JournalError::Disk { path: folder.to_owned(), error };
         let files = Files::open(folder, limit).map_err(disk)?;
-        Ok(Self { files: Arc::new(Mutex::new(files)), added: Arc::new(Notify::new()) })
+        Ok(Self {
+            files: Arc::new(Mutex::new(files)),
+            added: Arc::default(),
+            refused: Arc::default(),
+        })
     }
 
     /// Adds a record. It is on the disk when this returns.
@@ -96,9 +106,20 @@ impl Journal {
     ///
     /// [`JournalError`]: the record is not in the journal.
     pub async fn add(&self, record: Record) -> Result<(), JournalError> {
-        self.with_files(move |files| files.add(&record)).await?;
+        let added = self.with_files(move |files| files.add(&record)).await;
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused = added.as_ref().err().map(|error| (Instant::now(), error.to_string()));
+        drop(refused);
         self.added.notify_one();
-        Ok(())
+        added
+    }
+
+    /// Why it took no record lately; `None` if it does.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = refused.as_ref().filter(|(at, _)| at.elapsed() < PROBLEM);
+        lately.map(|(_, problem)| problem.clone())
     }
 
     /// The next records, as soon as there are some. The same ones are returned until they are
@@ -154,6 +175,7 @@ struct Files {
     /// Up to here records are published.
     published: Place,
     records: u64,
+    oldest: Option<DateTime<Utc>>,
 }
 
 impl Files {
@@ -173,11 +195,20 @@ impl Files {
         }
         let first = segments.keys().next().copied().unwrap_or(1);
         let published = Place { segment: first, offset: 0 };
-        Ok(Self { folder: folder.to_owned(), limit, segments, current: None, published, records })
+        Ok(Self {
+            folder: folder.to_owned(),
+            limit,
+            segments,
+            current: None,
+            published,
+            records,
+            oldest: None,
+        })
     }
 
     fn size(&self) -> Size {
-        Size { bytes: self.segments.values().sum(), records: self.records }
+        let bytes = self.segments.values().sum();
+        Size { bytes, records: self.records, oldest: self.oldest }
     }
 
     fn path(&self, segment: u64) -> PathBuf {
@@ -205,6 +236,9 @@ impl Files {
             Ok(()) => {
                 *self.segments.entry(number).or_default() += added;
                 self.records += 1;
+                if self.records == 1 {
+                    self.oldest = Some(record.at);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -269,6 +303,7 @@ impl Files {
                 break;
             }
         }
+        self.oldest = records.first().map(|first: &Record| first.at);
         if records.is_empty() {
             // Only lines that can't be read.
             self.published = place;
@@ -293,6 +328,9 @@ impl Files {
         }
         if self.segments.is_empty() {
             self.records = 0;
+        }
+        if self.records == 0 {
+            self.oldest = None;
         }
         Ok(())
     }

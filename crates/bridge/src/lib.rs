@@ -10,6 +10,7 @@
 pub mod answers;
 pub mod api;
 pub mod changes;
+pub mod check;
 pub mod clock;
 pub mod directory;
 pub mod folder;
@@ -21,7 +22,9 @@ mod polling;
 mod reading;
 mod registration;
 mod routes;
+mod silence;
 pub mod state;
+pub mod takeover;
 
 use std::io;
 use std::path::PathBuf;
@@ -30,6 +33,7 @@ use std::time::Duration;
 
 use fanfare_app::Publisher;
 use fanfare_core::webhook::Secret;
+use fanfare_metrics::Bridge as Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +48,7 @@ use crate::journal::{Journal, JournalError};
 use crate::outbox::{Outbox, Seen};
 use crate::polling::Polling;
 use crate::routes::Routes;
+use crate::silence::Silence;
 use crate::state::{State, StateFile};
 
 /// The limits of the server: the report server posts eight notifications at once.
@@ -54,6 +59,9 @@ const LIMITS: fanfare_http::Limits = fanfare_http::Limits {
     life: Duration::from_hours(1),
     max_head: 64 * 1024,
 };
+
+/// How many readings of the directory come to one reading of the reports.
+const READINGS: u32 = 5;
 
 /// How a bridge runs.
 pub struct Config {
@@ -74,6 +82,7 @@ pub struct Config {
     /// How often the directory is read.
     pub poll_every: Duration,
     pub clock: Clock,
+    pub metrics: Arc<Metrics>,
 }
 
 /// A bridge that is ready to run.
@@ -105,7 +114,16 @@ impl Bridge {
         let failed = |error| StartError::State { folder: folder.to_owned(), error };
         let file = StateFile::in_folder(folder).map_err(failed)?;
         let state = file.read().map_err(failed)?;
+        config.metrics.settings(config.journal_limit, config.poll_every);
+        config.metrics.revision(state.published());
         Ok(Self { config, journal, file, state })
+    }
+
+    /// A function that says why the bridge takes no POSTs; `None` while it does. Nothing else makes a
+    /// bridge unready: what it accepts is safe while the broker or the report server's API is away.
+    pub fn problem(&self) -> impl Fn() -> Option<String> + use<> {
+        let journal = self.journal.clone();
+        move || journal.problem()
     }
 
     /// Runs until `stop` is cancelled. What is in the journal then is published after the next start.
@@ -115,12 +133,25 @@ impl Bridge {
         let _folder = config.folder;
         let (revision, newest) = watch::channel(state.published());
         let (api, routes) = (Arc::new(config.api), Arc::new(Routes::new()));
+        let (posted, newest_post) = watch::channel(None);
+        let metrics = config.metrics;
         let (publisher, seen) = (Arc::new(config.publisher), Arc::new(Seen::default()));
         let inbound = Inbound {
             secret: config.secret.clone(),
             journal: journal.clone(),
             revision: newest.clone(),
             clock: config.clock.clone(),
+            metrics: Arc::clone(&metrics),
+            newest: posted,
+        };
+        let silence = Silence {
+            api: Arc::clone(&api),
+            routes: Arc::clone(&routes),
+            seen: Arc::clone(&seen),
+            metrics: Arc::clone(&metrics),
+            clock: config.clock.clone(),
+            newest: newest_post,
+            every: config.poll_every * READINGS,
         };
         let outbox = Outbox {
             api: Arc::clone(&api),
@@ -131,6 +162,7 @@ impl Bridge {
             revision: newest,
             seen: Arc::clone(&seen),
             clock: config.clock.clone(),
+            metrics: Arc::clone(&metrics),
             listed_at: None,
         };
         let polling = Polling {
@@ -142,16 +174,18 @@ impl Bridge {
             rules: config.rules,
             source: config.source,
             every: config.poll_every,
-            clock: config.clock,
+            clock: config.clock.clone(),
             revision,
             seen,
+            metrics: Arc::clone(&metrics),
             left_out: Vec::new(),
         };
         let server = inbound::routes(config.url.path(), inbound);
         let work = async {
             // The report server verifies the address when it is registered, so the server is there.
-            let registration = registration::run(&api, &config.url, &config.secret);
-            tokio::join!(outbox.run(), polling.run(), registration);
+            let registration =
+                registration::run(&api, &config.url, &config.secret, &config.clock, &metrics);
+            tokio::join!(outbox.run(), polling.run(), registration, silence.run());
         };
         let serving = fanfare_http::serve(listener, server, LIMITS, &stop);
         let working = stop.run_until_cancelled(work);

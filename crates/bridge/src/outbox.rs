@@ -14,12 +14,13 @@ use fanfare_broker::{Destination, Message};
 use fanfare_core::chain::chain;
 use fanfare_core::event::CONTENT_TYPE;
 use fanfare_core::filter::Filter;
+use fanfare_metrics::{Bridge, JournalState};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::api::Api;
 use crate::clock::Clock;
-use crate::journal::{Journal, Record};
+use crate::journal::{Journal, Record, Size};
 use crate::notification::{Notification, Post, Receipt};
 use crate::reading::{ReadError, resources};
 use crate::routes::Routes;
@@ -84,6 +85,7 @@ pub(crate) struct Outbox {
     pub(crate) revision: watch::Receiver<Option<i64>>,
     pub(crate) seen: Arc<Seen>,
     pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Bridge>,
     /// The time before which the list of reports was read last.
     pub(crate) listed_at: Option<DateTime<Utc>>,
 }
@@ -106,7 +108,9 @@ impl Outbox {
     }
 
     async fn publish_next(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.metrics.journal(journal_state(&self.journal).await);
         let batch = self.journal.next().await?;
+        self.metrics.journal(journal_state(&self.journal).await);
         // Without any directory, Fanfare would hold the events.
         let newest = *self.revision.wait_for(Option::is_some).await?;
         let mut messages = Vec::new();
@@ -114,7 +118,9 @@ impl Outbox {
         for record in &batch.records {
             self.add_events(record, newest, &mut messages, &mut notifications).await?;
         }
+        let count = messages.len();
         publish(&self.publisher, messages).await?;
+        self.metrics.published(count);
         for notification in &notifications {
             self.seen.note(notification);
         }
@@ -185,6 +191,12 @@ impl Outbox {
         self.listed_at = Some(now);
         Ok(self.seen.category(report))
     }
+}
+
+/// What the journal has, for the metrics.
+pub(crate) async fn journal_state(journal: &Journal) -> JournalState {
+    let Size { bytes, records: posts, oldest } = journal.size().await;
+    JournalState { posts, bytes, oldest }
 }
 
 /// The message of an event or document of this type.

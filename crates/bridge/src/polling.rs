@@ -10,11 +10,14 @@ use fanfare_app::Publisher;
 use fanfare_core::chain::chain;
 use fanfare_core::filter::Filter;
 use fanfare_core::json::push_string;
+use fanfare_metrics::{Bridge, ReadFailure};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::api::Api;
-use crate::changes::{Existence, Held, Target, changes, missing, snapshot};
+use crate::changes::{
+    Change, Existence, Held, Target, changes, missing, partial_snapshot, snapshot,
+};
 use crate::clock::Clock;
 use crate::directory::{Directory, LeftOut, Refused, Rules};
 use crate::outbox::{Seen, message, publish};
@@ -31,6 +34,9 @@ const AT_ONCE: usize = 500;
 /// The pause after the broker did not take the documents.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The type of a snapshot.
+const SNAPSHOT: &str = "directory.snapshot";
+
 /// Why the directory was not published.
 #[derive(Debug, thiserror::Error)]
 enum PollError {
@@ -40,6 +46,17 @@ enum PollError {
     Refused(#[from] Refused),
     #[error("the state of the bridge can't be written: {0}")]
     State(#[from] io::Error),
+}
+
+impl PollError {
+    /// The cause for the metrics.
+    fn failure(&self) -> ReadFailure {
+        match self {
+            Self::Read(error) => error.failure(),
+            Self::Refused(_) => ReadFailure::Inconsistent,
+            Self::State(_) => ReadFailure::Disk,
+        }
+    }
 }
 
 /// What polling needs.
@@ -55,6 +72,7 @@ pub(crate) struct Polling {
     pub(crate) clock: Clock,
     pub(crate) revision: watch::Sender<Option<i64>>,
     pub(crate) seen: Arc<Seen>,
+    pub(crate) metrics: Arc<Bridge>,
     /// The permissions that the last reading left out.
     pub(crate) left_out: Vec<LeftOut>,
 }
@@ -70,6 +88,7 @@ impl Polling {
             match self.poll(&mut held, &mut snapshot_at).await {
                 Ok(()) => last_failure.clear(),
                 Err(error) => {
+                    self.metrics.not_read(error.failure());
                     let error = chain(&error);
                     // The same failure is logged as an error only once.
                     if error == last_failure {
@@ -88,7 +107,7 @@ impl Polling {
     }
 
     async fn poll(&mut self, held: &mut Held, snapshot_at: &mut Instant) -> Result<(), PollError> {
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), self.clock.now());
         let reading = read(&self.api, &self.routes).await?;
         let (read, left_out) = reading.directory(&self.rules)?;
         self.warn_of(left_out);
@@ -96,38 +115,24 @@ impl Polling {
         let existing = self.existing(&targets).await;
         let existence = |target: &Target| self.existence(target, &existing);
         let next = held.keep(&self.state.directory, &read, self.clock.now(), existence);
-        let whole = (Instant::now() >= *snapshot_at).then(|| self.snapshot(&next)).flatten();
-        let documents = match whole {
-            Some(document) => vec![document],
-            None => self.documents(&next),
-        };
+        self.metrics.read(began_at, held.len(), self.left_out.len());
+        let documents = self.documents(&next, Instant::now() >= *snapshot_at);
         let (read_in, count) = (began.elapsed(), documents.len());
         tracing::debug!(%reading, ?read_in, documents = count, held = held.len(), "read the directory");
-        if documents.is_empty() {
-            return Ok(());
-        }
-        if self.state.revision == 0 && documents.len() > 1 {
-            tracing::warn!(
-                documents = documents.len(),
-                "the directory is too large for one message: it is published in documents from \
-                 revision 1, which Fanfare takes only if its directory is empty"
-            );
-        }
-        let is_snapshot = documents.first().is_some_and(|it| it.event_type == "directory.snapshot");
-        self.state.revision = documents.last().map_or(self.state.revision, |last| last.revision);
+        let Some(last) = documents.last() else { return Ok(()) };
+        let is_snapshot = documents.first().is_some_and(|it| it.event_type == SNAPSHOT);
+        self.state.revision = last.revision;
+        self.state.together = is_snapshot && count > 1;
         self.state.directory = next;
         self.state.pending = documents;
         self.file.write(&self.state)?;
         self.publish_pending().await;
+        let revision = self.state.revision;
         if is_snapshot {
             *snapshot_at = Instant::now() + SNAPSHOT_EVERY;
-            tracing::info!(revision = self.state.revision, "published the directory: {reading}");
+            tracing::info!(revision, "published the directory: {reading}");
         } else {
-            tracing::info!(
-                revision = self.state.revision,
-                documents = count,
-                "published changes of the directory"
-            );
+            tracing::info!(revision, documents = count, "published changes of the directory");
         }
         Ok(())
     }
@@ -141,26 +146,33 @@ impl Polling {
         self.left_out = left_out;
     }
 
-    /// A snapshot with the next revision, if one message can have it. The first revision, and one after
-    /// the state was lost, is the time, so that it is above all earlier ones.
-    fn snapshot(&self, directory: &Directory) -> Option<Pending> {
-        let data = snapshot(directory);
+    /// The documents that lead to the next directory: a snapshot, if one is due and can be; else those
+    /// that changed.
+    fn documents(&self, next: &Directory, is_snapshot_due: bool) -> Vec<Pending> {
         let now = self.clock.now().timestamp_millis();
+        // The first revision, and one after the state was lost, is the time, so that it is above all
+        // earlier ones. Fanfare refuses a snapshot whose revision is in the future.
         let revision = now.max(self.state.revision + 1);
-        // Fanfare refuses a snapshot whose revision is in the future.
-        let fits = data.len() <= LARGEST_SNAPSHOT && revision <= now;
-        fits.then(|| Pending { event_type: "directory.snapshot".to_owned(), revision, data })
-    }
-
-    fn documents(&self, next: &Directory) -> Vec<Pending> {
-        let changes = changes(&self.state.directory, next);
-        let numbered = changes.into_iter().zip(self.state.revision + 1..);
-        let pending = numbered.map(|(change, revision)| Pending {
-            event_type: change.event_type.to_owned(),
-            revision,
-            data: change.data,
-        });
-        pending.collect()
+        if is_snapshot_due && revision <= now {
+            let whole = snapshot(next);
+            if whole.len() <= LARGEST_SNAPSHOT {
+                return numbered(revision, Some(whole), Vec::new());
+            }
+            if self.state.revision == 0
+                && let Some((part, later)) = partial_snapshot(next, LARGEST_SNAPSHOT)
+            {
+                return numbered(revision, Some(part), later);
+            }
+        }
+        let changed = numbered(self.state.revision + 1, None, changes(&self.state.directory, next));
+        if self.state.revision == 0 {
+            tracing::warn!(
+                documents = changed.len(),
+                "the directory is too large for one message: it is published in documents from \
+                 revision 1, which Fanfare takes only if its directory is empty"
+            );
+        }
+        changed
     }
 
     /// Publishes the documents that are in the state, until the broker has confirmed all of them.
@@ -176,13 +188,20 @@ impl Polling {
             }
             let published = AT_ONCE.min(self.state.pending.len());
             self.state.pending.drain(..published);
+            self.metrics.documents(published);
             if let Err(error) = self.file.write(&self.state) {
                 // They are published again after the next start.
                 tracing::error!(%error, "the state of the bridge can't be written");
             }
-            self.revision.send_replace(self.state.published());
+            self.tell_revision();
         }
-        self.revision.send_replace(self.state.published());
+        self.tell_revision();
+    }
+
+    fn tell_revision(&self) {
+        let published = self.state.published();
+        self.metrics.revision(published);
+        self.revision.send_replace(published);
     }
 
     /// A document as a `CloudEvents` event.
@@ -233,4 +252,17 @@ impl Polling {
         };
         if self.seen.is_deleted(filter, id) { Existence::Deleted } else { Existence::Unknown }
     }
+}
+
+/// Gives documents their revisions: first a snapshot, if there is one, then those that follow it.
+fn numbered(first: i64, snapshot: Option<String>, changes: Vec<Change>) -> Vec<Pending> {
+    let snapshot = snapshot.map(|data| (SNAPSHOT, data));
+    let changes = changes.into_iter().map(|change| (change.event_type, change.data));
+    let all = snapshot.into_iter().chain(changes).zip(first..);
+    let pending = |((event_type, data), revision): ((&str, String), i64)| Pending {
+        event_type: event_type.to_owned(),
+        revision,
+        data,
+    };
+    all.map(pending).collect()
 }

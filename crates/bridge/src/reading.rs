@@ -6,6 +6,8 @@ use std::fmt;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+use fanfare_metrics::ReadFailure;
+
 use crate::answers::{self, CATEGORIES, Permission, Role, Unreadable, User};
 use crate::api::{Api, ApiError};
 use crate::directory::Reading;
@@ -31,6 +33,16 @@ impl ReadError {
     /// Whether the report server can't be asked for a while.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Api(ApiError::NoAnswer(_) | ApiError::Failing { .. }))
+    }
+
+    /// The cause for the metrics.
+    pub(crate) fn failure(&self) -> ReadFailure {
+        match self {
+            Self::Api(ApiError::NoAnswer(_) | ApiError::Failing { .. }) => ReadFailure::Unavailable,
+            Self::Api(ApiError::NotJson(_)) | Self::Unreadable { .. } => ReadFailure::Unreadable,
+            Self::Api(_) => ReadFailure::Refused,
+            Self::Changing => ReadFailure::Changing,
+        }
     }
 }
 
@@ -58,7 +70,7 @@ async fn read_once(api: &Api, routes: &Routes) -> Result<Option<Reading>, ReadEr
 }
 
 /// Users and roles, sorted by their ids.
-async fn lists(api: &Api, routes: &Routes) -> Result<(Vec<User>, Vec<Role>), ReadError> {
+pub(crate) async fn lists(api: &Api, routes: &Routes) -> Result<(Vec<User>, Vec<Role>), ReadError> {
     let unreadable = |what| move |error| ReadError::Unreadable { what, error };
     let body = routes.roles.read(api, "", 0).await?;
     let mut roles = answers::roles(&body).map_err(unreadable("roles"))?;

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use fanfare_core::chain::chain;
 use fanfare_core::webhook::Secret;
+use fanfare_metrics::Bridge;
 use fanfare_outbound::trusted::Method;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use tokio::time::sleep;
 use url::Url;
 
+use crate::answers::{self, Hook, Unreadable};
 use crate::api::{Api, ApiError};
+use crate::clock::Clock;
 
-const REGISTRATIONS: &str = "api/webhooks/registrations";
+pub(crate) const REGISTRATIONS: &str = "api/webhooks/registrations";
 const FILTERS: &str = "api/webhooks/filters";
 /// How often the registration is looked at: a person may pause or delete it.
 const EVERY: Duration = Duration::from_mins(5);
@@ -20,23 +24,12 @@ const EVERY: Duration = Duration::from_mins(5);
 const PAUSE: Duration = Duration::from_secs(15);
 /// The description by which people recognise it in the report server.
 const DESCRIPTION: &str = "Fanfare bridge";
+/// The property that has the time from which on the report server posts to it.
+const SINCE: &str = "FanfareSince";
 
-/// A registration as far as it matters.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Registration {
-    id: String,
-    web_hook_uri: String,
-    #[serde(default)]
-    secret: Option<String>,
-    #[serde(default)]
-    is_paused: bool,
-    #[serde(default)]
-    filters: Vec<String>,
-}
-
+/// Why the webhook is not registered.
 #[derive(Debug, thiserror::Error)]
-enum SetUpError {
+pub(crate) enum SetUpError {
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error(
@@ -45,14 +38,16 @@ enum SetUpError {
     )]
     NoWebhooks,
     #[error("the report server's list of webhooks can't be read: {0}")]
-    Unreadable(#[from] serde_json::Error),
+    Unreadable(#[from] Unreadable),
 }
 
 /// Registers the webhook, and looks after it for ever. `url` is the bridge's address as the report
 /// server reaches it.
-pub(crate) async fn run(api: &Api, url: &Url, secret: &Secret) {
+pub(crate) async fn run(api: &Api, url: &Url, secret: &Secret, clock: &Clock, metrics: &Bridge) {
     loop {
-        match set_up(api, url, secret).await {
+        let done = set_up(api, url, secret, clock.now()).await;
+        metrics.registered(done.is_ok());
+        match done {
             Ok(Some(done)) => tracing::info!(%url, "{done}"),
             Ok(None) => {}
             Err(error) => {
@@ -66,16 +61,32 @@ pub(crate) async fn run(api: &Api, url: &Url, secret: &Secret) {
     }
 }
 
-/// Returns what was done; `None` if nothing was to do.
-async fn set_up(api: &Api, url: &Url, secret: &Secret) -> Result<Option<&'static str>, SetUpError> {
+/// The bridge's registrations: those of its account that have its address.
+pub(crate) async fn own(api: &Api, url: &Url) -> Result<Vec<Hook>, SetUpError> {
     match api.get(FILTERS).await {
         Err(ApiError::NotFound(_)) => return Err(SetUpError::NoWebhooks),
         other => other.map(drop)?,
     }
-    let all: Vec<Registration> = serde_json::from_slice(&api.get(REGISTRATIONS).await?)?;
-    let mut own = all.into_iter().filter(|it| it.web_hook_uri == url.as_str());
+    let all = answers::hooks(&api.get(REGISTRATIONS).await?)?;
+    Ok(all.into_iter().filter(|it| it.url == url.as_str()).collect())
+}
+
+/// The time from which on the report server posts to a registration, if it keeps that.
+pub(crate) fn since(hook: &Hook) -> Option<DateTime<Utc>> {
+    let text = hook.properties.get(SINCE)?.as_str()?;
+    Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc())
+}
+
+/// Returns what was done; `None` if nothing was to do.
+async fn set_up(
+    api: &Api,
+    url: &Url,
+    secret: &Secret,
+    now: DateTime<Utc>,
+) -> Result<Option<&'static str>, SetUpError> {
+    let mut own = own(api, url).await?.into_iter();
     let Some(first) = own.next() else {
-        api.put(Method::POST, REGISTRATIONS, wanted("", url, secret)).await?;
+        api.put(Method::POST, REGISTRATIONS, wanted("", url, secret, now)).await?;
         return Ok(Some("registered the bridge's webhook"));
     };
     // Two registrations would send each event twice, with different ids.
@@ -90,18 +101,19 @@ async fn set_up(api: &Api, url: &Url, secret: &Secret) -> Result<Option<&'static
         && first.secret.as_deref().is_none_or(|it| secret.is(it));
     if !is_right {
         let path = format!("{REGISTRATIONS}/{}", first.id);
-        api.put(Method::PUT, &path, wanted(&first.id, url, secret)).await?;
+        api.put(Method::PUT, &path, wanted(&first.id, url, secret, now)).await?;
         done = Some("mended the bridge's webhook, which was paused or different");
     }
     Ok(done)
 }
 
-fn wanted(id: &str, url: &Url, secret: &Secret) -> String {
+fn wanted(id: &str, url: &Url, secret: &Secret, now: DateTime<Utc>) -> String {
     #[derive(Serialize)]
     struct Nothing {}
     json!({
         "Id": id, "WebHookUri": url.as_str(), "Secret": secret.reveal(), "Description": DESCRIPTION,
-        "IsPaused": false, "Filters": ["*"], "Headers": Nothing {}, "Properties": Nothing {},
+        "IsPaused": false, "Filters": ["*"], "Headers": Nothing {},
+        "Properties": { SINCE: now.to_rfc3339_opts(SecondsFormat::Secs, true) },
     })
     .to_string()
 }

@@ -30,12 +30,19 @@ pub struct State {
     pub directory: Directory,
     /// Documents of which the broker may not have confirmed all.
     pub pending: Vec<Pending>,
+    /// Whether the directory is whole only when all of the pending documents are published.
+    #[serde(default)]
+    pub together: bool,
 }
 
 impl State {
-    /// The newest revision that was published; `None` before the first.
+    /// The newest revision that was published; `None` before the first, and until documents are
+    /// published that only together are the directory.
     #[must_use]
     pub fn published(&self) -> Option<i64> {
+        if self.together && !self.pending.is_empty() {
+            return None;
+        }
         let pending = self.pending.first().map(|first| first.revision - 1);
         Some(pending.unwrap_or(self.revision)).filter(|revision| *revision > 0)
     }

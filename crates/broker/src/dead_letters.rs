@@ -6,19 +6,21 @@
 //! the process dies in the middle of it. Only one letter, and some that the broker sends ahead, are
 //! in memory at a time.
 
-mod choice;
-mod look;
+mod delivery;
+mod facts;
 mod replay;
 mod restore;
 mod walk;
 
 use crate::error::BrokerError;
+use crate::message::Message;
 use crate::session::Session;
 use crate::topology::Queue;
 
 pub use crate::letter::{DeadLetter, POISON, reject};
-pub use choice::{Choice, Kind};
-pub use look::{Look, NoPosition, Position};
+pub use delivery::DeadDelivery;
+pub use facts::queue_of;
+pub use fanfare_core::dead_letter::Kind;
 pub use replay::{Replay, dead_delivery, replay};
 pub(crate) use replay::{event, without_data};
 pub use restore::{EncodedLetter, restore};
@@ -33,6 +35,13 @@ pub enum Verdict {
     Take,
     /// It stays in the queue, and the walk ends.
     Stop,
+}
+
+/// The time of death in the header of a letter, from its properties as AMQP encodes them.
+#[must_use]
+pub fn died_at(properties: &[u8]) -> Option<String> {
+    let message = Message::from_encoded(properties, Vec::new())?;
+    DeadLetter::of_message(message).dead_at
 }
 
 /// Walks once over the letters that a dead letter queue has at the start, the oldest first, and

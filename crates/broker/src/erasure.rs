@@ -11,7 +11,7 @@ use fanfare_core::job::Job;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::dead_letters::{EncodedLetter, Kind, Walk, event, without_data};
+use crate::dead_letters::{EncodedLetter, Kind, Walk, event, queue_of, without_data};
 use crate::error::BrokerError;
 use crate::ladder::HELD_NAMES;
 use crate::letter::{BATCH, DeadLetter};
@@ -89,7 +89,7 @@ impl Search {
                 let all = Queue::all(session.config().delivery_queues());
                 all.filter(carries_jobs).map(named).collect()
             }
-            Place::Dead(kind) => vec![named(kind.queue())],
+            Place::Dead(kind) => vec![named(queue_of(kind))],
         };
         queues.reverse();
         Self { session: session.clone(), target: target.clone(), place, queues, walk: None }

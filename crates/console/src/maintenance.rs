@@ -1,8 +1,8 @@
-//! The console's background work: counting attempts for the grid, and working on resends. Any
+//! The console's background work: counting attempts for the grid and for statistics, and working on resends. Any
 //! number of consoles may do this at the same time, and each may stop at any point: the progress is
 //! in the database, and another console continues.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_failpoints::failpoint;
 use fanfare_store::StoreError;
@@ -14,6 +14,10 @@ use crate::app::App;
 /// The time between two counts of attempts.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 
+/// The time after which counting for statistics pauses. Counting a month of stored attempts after an upgrade
+/// takes longer, and is not urgent.
+const COUNT_FOR: Duration = Duration::from_secs(2);
+
 /// The number of deliveries that one step of a resend retries. The next step waits until they are
 /// attempted, so that the rest can still be cancelled, and a receiver that has just recovered is
 /// not flooded.
@@ -23,15 +27,27 @@ const STEP_EVERY: Duration = Duration::from_millis(500);
 /// The time between two searches for resends that another console began.
 const POLL_EVERY: Duration = Duration::from_secs(5);
 
-/// Counts attempts from time to time.
+/// Counts attempts from time to time, for the grid and for statistics.
 pub(crate) async fn count(app: &App) {
     loop {
-        match app.background.health_count(app.settled).await {
-            Ok(Counted::More) => continue,
-            Ok(Counted::All) => {}
-            Err(error) => log_failure(&error, "failed to count attempts"),
-        }
+        steps(Duration::MAX, || app.background.health_count(app.settled)).await;
+        steps(COUNT_FOR, || app.background.statistics_count(app.settled)).await;
         sleep(COUNT_EVERY).await;
+    }
+}
+
+/// Makes steps of a count until all is counted, one fails, or the time is over.
+async fn steps<F>(longest: Duration, mut step: impl FnMut() -> F)
+where
+    F: Future<Output = Result<Counted, StoreError>>,
+{
+    let begin = Instant::now();
+    while begin.elapsed() < longest {
+        match step().await {
+            Ok(Counted::More) => {}
+            Ok(Counted::All) => return,
+            Err(error) => return log_failure(&error, "failed to count attempts"),
+        }
     }
 }
 

@@ -81,6 +81,7 @@ fn v1() -> (Router<Shared>, OpenApi) {
         .routes(routes!(events::show))
         .routes(routes!(events::explain))
         .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::groups))
         .routes(routes!(dead_letters::replay_all))
         .routes(routes!(dead_letters::discard))
         .routes(routes!(operations::list, operations::begin))

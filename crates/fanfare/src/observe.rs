@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fanfare_broker::{Queue, QueueHealth, State};
-use fanfare_metrics::{Broker, Console, Process, Registry, Router, Worker};
+use fanfare_metrics::{Bridge, Broker, Console, Process, Registry, Router, Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{self, Role};
 use crate::settings::Settings;
 use crate::wiring;
-use readiness::{BrokerSession, BrokerSessions, Readiness};
+use readiness::{BrokerSession, BrokerSessions, Check, Readiness};
 use serve::Page;
 
 /// How often a router measures its gauges. Metrics are usually read about as often.
@@ -28,6 +28,9 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 
 /// The commit from which the program was built, if the build sets it.
 const COMMIT: Option<&str> = option_env!("FANFARE_COMMIT");
+
+/// Registers the metrics that every process has.
+type MakeProcess = fn(&mut Registry, &'static str, Option<&'static str>) -> Process;
 
 /// The metrics of one process, and the state of its roles.
 pub(crate) struct Observer {
@@ -37,6 +40,7 @@ pub(crate) struct Observer {
     broker: Option<BrokerSessions>,
     listener: Option<TcpListener>,
     needs_database: bool,
+    check: Option<Check>,
 }
 
 impl Observer {
@@ -46,13 +50,30 @@ impl Observer {
     ///
     /// Listening on the address failed.
     pub(crate) async fn new(settings: &Settings, name: &'static str) -> anyhow::Result<Self> {
+        Self::of(settings, name, Process::new, true).await
+    }
+
+    /// The same for a process that uses no database, and is ready without one.
+    pub(crate) async fn without_database(
+        settings: &Settings,
+        name: &'static str,
+    ) -> anyhow::Result<Self> {
+        Self::of(settings, name, Process::without_database, false).await
+    }
+
+    async fn of(
+        settings: &Settings,
+        name: &'static str,
+        process: MakeProcess,
+        needs_database: bool,
+    ) -> anyhow::Result<Self> {
         let listener = match settings.telemetry.metrics_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
         let mut registry = Registry::new();
-        let process = Process::new(&mut registry, env!("CARGO_PKG_VERSION"), COMMIT);
-        Ok(Self { name, registry, process, broker: None, listener, needs_database: true })
+        let process = process(&mut registry, env!("CARGO_PKG_VERSION"), COMMIT);
+        Ok(Self { name, registry, process, broker: None, listener, needs_database, check: None })
     }
 
     /// The metrics of a router.
@@ -80,9 +101,14 @@ impl Observer {
         move |state| session.set(state)
     }
 
-    /// Lets the process be ready without a database, which it does not use.
-    pub(crate) fn without_database(&mut self) {
-        self.needs_database = false;
+    /// The metrics of a bridge.
+    pub(crate) fn bridge(&mut self) -> Arc<Bridge> {
+        Arc::new(Bridge::new(&mut self.registry))
+    }
+
+    /// Makes the process ready only while this returns no problem.
+    pub(crate) fn check(&mut self, problem: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.check = Some(Box::new(problem));
     }
 
     /// How often to measure gauges; `None` if the metrics are not served.
@@ -105,7 +131,7 @@ impl Observer {
         // A connection of its own, because a probe must not wait for the queries of the roles.
         let store = self.needs_database.then(|| wiring::probe(settings, self.name)).transpose()?;
         let answer = |stop| async move {
-            let readiness = Readiness::new(store, self.broker, self.process, stop);
+            let readiness = Readiness::new(store, self.broker, self.process, stop, self.check);
             let router = serve::router(Page { registry: self.registry, readiness });
             // Requests are answered until the roles have ended.
             let never = CancellationToken::new();

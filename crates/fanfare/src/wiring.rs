@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use fanfare_app::{Context, Publisher};
+use fanfare_bridge::api::Api;
 use fanfare_broker::{Config as BrokerConfig, Queue, Session};
 use fanfare_console::oidc::Provider;
 use fanfare_outbound::{Client, Config as OutboundConfig};
@@ -97,6 +98,13 @@ pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
         ca_file: settings.receivers.receiver_ca_file.clone(),
     })
     .context("failed to make the HTTP client")
+}
+
+/// The client of the report server's API, with the bridge's account.
+pub(crate) fn report_server(settings: &Settings) -> anyhow::Result<Api> {
+    let bridge = &settings.bridge;
+    let api = Api::new(USER_AGENT, bridge.server()?, bridge.credentials()?);
+    api.context("failed to make the HTTP client of the report server")
 }
 
 /// The identity provider that people sign in with; connects to nothing yet.

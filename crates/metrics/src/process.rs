@@ -9,7 +9,8 @@ use crate::registry::Registry;
 /// The families of every process.
 #[derive(Debug)]
 pub struct Process {
-    database_up: Gauge,
+    /// `None` for a process that uses no database.
+    database_up: Option<Gauge>,
 }
 
 /// The families of a process that works with the broker.
@@ -21,9 +22,23 @@ pub struct Broker {
 }
 
 impl Process {
-    /// Registers the families. `commit` is the commit that the program was built from, if it is
-    /// known.
+    /// Registers the families of a process that uses the database. `commit` is the commit that the
+    /// program was built from, if it is known.
     pub fn new(
+        registry: &mut Registry,
+        version: &'static str,
+        commit: Option<&'static str>,
+    ) -> Self {
+        let _build = Self::without_database(registry, version, commit);
+        let up = registry.gauge(
+            "database_up",
+            "Whether the database answers and has the tables that this program needs",
+        );
+        Self { database_up: Some(up) }
+    }
+
+    /// The same for a process that uses no database.
+    pub fn without_database(
         registry: &mut Registry,
         version: &'static str,
         commit: Option<&'static str>,
@@ -31,17 +46,14 @@ impl Process {
         let mut build = vec![("version", version)];
         build.extend(commit.map(|commit| ("commit", commit)));
         registry.constant("build", "The program", Info::new(build));
-        Self {
-            database_up: registry.gauge(
-                "database_up",
-                "Whether the database answers and has the tables that this program needs",
-            ),
-        }
+        Self { database_up: None }
     }
 
     /// Notes whether the database can be used.
     pub fn database(&self, up: bool) {
-        self.database_up.set(i64::from(up));
+        if let Some(database_up) = &self.database_up {
+            database_up.set(i64::from(up));
+        }
     }
 }
 

@@ -7,9 +7,12 @@
 
 use std::time::Duration;
 
+use fanfare_broker::dead_letters::died_at;
 use fanfare_broker::{BrokerError, PublishError, Session, job};
 use fanfare_core::chain::chain;
+use fanfare_core::dead_letter::Kind;
 use fanfare_failpoints::failpoint;
+use fanfare_letters::{LettersError, sweep};
 use fanfare_store::operations::Stepped;
 use fanfare_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -91,6 +94,18 @@ async fn round(
     Ok(pause)
 }
 
+/// Removes the messages of settled letters from their queues, for a command that runs without routers.
+///
+/// # Errors
+///
+/// [`LettersError`]
+pub async fn sweep_queues(store: &Store, session: &Session) -> Result<(), LettersError> {
+    for kind in Kind::ALL {
+        sweep(session, store, kind).await?;
+    }
+    Ok(())
+}
+
 /// Makes a step of an operation, and publishes what it has begun. Returns whether anything changed, so
 /// that the next step may follow at once.
 ///
@@ -98,7 +113,7 @@ async fn round(
 ///
 /// [`StepError`]
 pub async fn step(store: &Store, session: &Session, id: Uuid) -> Result<bool, StepError> {
-    let Stepped { due, events, has_advanced } = store.operation_step(id).await?;
+    let Stepped { due, events, has_advanced } = store.operation_step(id, died_at).await?;
     if due.is_empty() && events.is_empty() {
         return Ok(has_advanced);
     }

@@ -76,22 +76,22 @@ pub struct AuditRecord {
     pub note: Option<String>,
 }
 
-/// Adds entries in a caller's transaction, in their order.
+/// Adds entries in a caller's transaction, all in one statement.
 pub(crate) async fn add(
     client: &Acting<impl Run>,
     author: &Author,
     entries: &[Entry],
 ) -> Result<(), StoreError> {
     const SQL: &str = include_str!("sql/audit_add.sql");
+    fn column<'a, T>(entries: &'a [Entry], of: impl Fn(&'a Entry) -> T) -> Vec<T> {
+        entries.iter().map(of).collect()
+    }
     if entries.is_empty() {
         return Ok(());
     }
     let actor = author.actor.as_deref();
     // A name of the operating system need not be a valid name here.
     let actor_key = actor.map(fanfare_core::name::fold);
-    let texts = |of: fn(&Entry) -> Option<&str>| entries.iter().map(of).collect::<Vec<_>>();
-    let values = |of: fn(&Entry) -> Option<&Value>| entries.iter().map(of).collect::<Vec<_>>();
-    let webhooks: Vec<_> = entries.iter().map(|entry| entry.webhook().map(|id| id.0)).collect();
     client
         .execute(
             SQL,
@@ -101,15 +101,15 @@ pub(crate) async fn add(
                 /* door */ &author.via.door.code(),
                 /* address */ &author.via.address,
                 /* correlation */ &author.via.correlation,
-                /* action */ &texts(|entry| Some(entry.action().code())),
-                /* object_kind */ &texts(|entry| Some(entry.kind().code())),
-                /* object_id */ &texts(|entry| Some(entry.id())),
-                /* webhook */ &webhooks,
-                /* owner */ &texts(|entry| entry.owner().map(Name::as_str)),
-                /* owner_key */ &texts(|entry| entry.owner().map(Name::key)),
-                /* before */ &values(Entry::before),
-                /* after */ &values(Entry::after),
-                /* note */ &texts(Entry::note),
+                /* action */ &column(entries, |entry| entry.action().code()),
+                /* object_kind */ &column(entries, |entry| entry.kind().code()),
+                /* object_id */ &column(entries, Entry::id),
+                /* webhook */ &column(entries, |entry| entry.webhook().map(|id| id.0)),
+                /* owner */ &column(entries, |entry| entry.owner().map(Name::as_str)),
+                /* owner_key */ &column(entries, |entry| entry.owner().map(Name::key)),
+                /* before */ &column(entries, Entry::before),
+                /* after */ &column(entries, Entry::after),
+                /* note */ &column(entries, Entry::note),
             ],
         )
         .await

@@ -33,6 +33,7 @@ pub mod health;
 pub mod holder;
 pub mod kept;
 pub mod keyring;
+pub mod letters;
 pub mod listen;
 mod located;
 mod migrate;

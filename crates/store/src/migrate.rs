@@ -28,6 +28,9 @@ const LOCK_PAUSE: Duration = Duration::from_secs(3);
 /// How often a migration is tried whose lock is not free: for about ten minutes.
 const LOCK_TRIES: usize = 150;
 
+/// The most dead letters of an earlier version that one statement adds to the index.
+const FILLED_AT_ONCE: i32 = 2000;
+
 /// The name of the first migration. Versions before 0.1.0 had other migrations for the same schema.
 /// None of these versions was released, so their databases can't be upgraded.
 const FIRST: &str = "first_release";
@@ -79,6 +82,8 @@ impl Store {
         let names = rest?;
         // A router makes them if a lock is not free now.
         self.partitions_make(DAYS_AHEAD).await?;
+        // In steps, so that no statement takes long.
+        while self.letters_fill(FILLED_AT_ONCE).await? > 0 {}
         Ok(Migrated { applied, names })
     }
 

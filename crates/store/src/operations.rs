@@ -32,6 +32,7 @@ use crate::pool::Store;
 use crate::rows::Columns as _;
 
 pub use ask::{MOST_LETTERS, NewOperation};
+pub use settle::DiedAt;
 pub use step::Stepped;
 
 /// For how long discarded letters can be restored, and outcomes of replayed ones are looked for.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::Delay;
+use fanfare_broker::dead_letters::DeadDelivery;
 use fanfare_core::answer::{Answer, Trace};
 use fanfare_core::job::AttemptRef;
 use fanfare_core::notification::render;
@@ -24,7 +25,7 @@ use crate::claimer::RECORD_MARGIN;
 use crate::context::Context;
 use crate::delivery::RetrySeries;
 use crate::error::WorkerError;
-use crate::follow_up::{DeadLetter, FollowUp};
+use crate::follow_up::FollowUp;
 use crate::ready::{Attempt, Holds};
 use crate::recorder::Recorded;
 use crate::solo::{SharedGuard, SoloGuard};
@@ -222,7 +223,7 @@ fn follow_up(attempt: &Attempt<'_>, webhook: &Webhook, sent: Sent, next: Next) -
             let due = AttemptRef { sequence: due.sequence + 1, ..due };
             Some(FollowUp::Retry { due, delay: Delay::at_least(wait) })
         }
-        Next::Dead(reason) => Some(FollowUp::Dead(Box::new(DeadLetter {
+        Next::Dead(reason) => Some(FollowUp::Dead(Box::new(DeadDelivery {
             due,
             reason: reason.code().to_owned(),
             owner: webhook.owner.to_string(),

@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use fanfare_broker::dead_letters::reject;
+use fanfare_broker::dead_letters::DeadDelivery;
 use fanfare_broker::job::{self, set_queued_at};
 use fanfare_broker::{BackTo, Delay, Destination, Message, Queue};
 use fanfare_core::delivery::Deferred;
 use fanfare_core::endpoint::Cause;
-use fanfare_core::ids::DeliveryId;
 use fanfare_core::job::{AttemptRef, Job, MAX_DELIVERIES};
-use fanfare_core::notification::render;
 use fanfare_core::outcome::{DeadReason, State};
-use fanfare_core::webhook::{Properties, Webhook};
+use fanfare_letters::dead_delivery;
 use fanfare_metrics::Deferral;
-use fanfare_store::attempts::{DeliveryHistory, Last};
+use fanfare_store::attempts::DeliveryHistory;
 
 use crate::context::Context;
 use crate::error::WorkerError;
@@ -59,7 +56,7 @@ pub(crate) enum FollowUp {
     /// The same delivery in a job of its own, because its job may have ended its worker.
     Split { job: Job, delay: Delay },
     /// A dead letter.
-    Dead(Box<DeadLetter>),
+    Dead(Box<DeadDelivery>),
     /// A job that publishes the dead letter of this delivery later, because its queue refuses it now.
     DeadLater { due: AttemptRef, delay: Delay },
     /// A message that is put off unchanged, for workers that know its kind.
@@ -133,7 +130,7 @@ pub(crate) fn messages(
                 (to, message)
             }
             FollowUp::Split { job, delay } => delayed(context, job, *delay, true)?,
-            FollowUp::Dead(letter) => (Queue::DeliveriesDead.into(), letter.message(context)),
+            FollowUp::Dead(letter) => (Queue::DeliveriesDead.into(), letter.message(context.now())),
             FollowUp::DeadLater { due, delay } => {
                 delayed(context, &Job::Retry(vec![*due]), *delay, true)?
             }
@@ -171,18 +168,6 @@ fn delayed(
 
 fn back_after(delay: Delay) -> Destination {
     Destination::Later { delay, back_to: BackTo::Retries }
-}
-
-/// What a person needs to know about a dead delivery.
-pub(crate) struct DeadLetter {
-    pub(crate) due: AttemptRef,
-    pub(crate) reason: String,
-    pub(crate) owner: String,
-    pub(crate) events: Vec<String>,
-    pub(crate) attempts: i32,
-    pub(crate) last_status: Option<i32>,
-    /// The last body that was sent.
-    pub(crate) body: Bytes,
 }
 
 impl FollowUp {
@@ -290,7 +275,7 @@ impl FollowUp {
                 let ids = [due.webhook];
                 let found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
                 let webhook = found.webhooks.get(&due.webhook).map(AsRef::as_ref);
-                Some(Self::Dead(Box::new(DeadLetter::of(due, last, &history, webhook))))
+                Some(Self::Dead(Box::new(dead_delivery(due, last, &history, webhook))))
             }
             State::Pending | State::Delivered | State::Dropped => None,
         })
@@ -305,66 +290,4 @@ async fn read_whole(context: &Context, due: AttemptRef) -> Result<DeliveryHistor
         .await?;
     // The statement returns one history for each delivery.
     found.pop().ok_or(WorkerError::Incomplete)
-}
-
-impl DeadLetter {
-    /// The letter of a delivery that is dead in the ledger.
-    pub(crate) fn of(
-        due: AttemptRef,
-        last: &Last,
-        history: &DeliveryHistory,
-        webhook: Option<&Webhook>,
-    ) -> Self {
-        let notifications = history.events.iter().filter_map(|event| event.notification.as_deref());
-        let none = Properties::default();
-        let properties = webhook.map_or(&none, |webhook| &webhook.properties);
-        Self {
-            due,
-            reason: last.reason.clone().unwrap_or_default(),
-            owner: webhook.map(|webhook| webhook.owner.to_string()).unwrap_or_default(),
-            events: history.events.iter().map(|event| event.event_id.clone()).collect(),
-            attempts: last.attempt,
-            last_status: last.status,
-            body: render(due.id(), last.attempt, properties, notifications).into(),
-        }
-    }
-
-    fn detail(&self) -> String {
-        /// The most ids that are named, because headers have a limit.
-        const NAMED: usize = 8;
-        if self.reason != DeadReason::LedgerLost.code() {
-            return format!("given up after {} attempts", self.attempts);
-        }
-        let mut detail = "the database does not know its events: publish them again".to_owned();
-        for (index, id) in self.events.iter().take(NAMED).enumerate() {
-            detail.push_str(if index == 0 { "; ids: " } else { ", " });
-            detail.push_str(id);
-        }
-        if self.events.len() > NAMED {
-            detail.push_str(", …");
-        }
-        detail
-    }
-
-    fn message(&self, context: &Context) -> Message {
-        let id: DeliveryId = self.due.id();
-        let detail = self.detail();
-        let body = Message::new(self.body.clone(), "application/json");
-        let mut message = reject(&body, "", &self.reason, &detail, context.now());
-        message
-            .headers
-            // The id is the same for the same end of a delivery, so that a letter that was published
-            // twice counts as one.
-            .set("x-fanfare-dead-letter-id", format!("{id}-{}", self.due.sequence))
-            .set("x-fanfare-delivery", id.to_string())
-            .set("x-fanfare-batch", self.due.batch.to_string())
-            .set("x-fanfare-webhook", self.due.webhook.to_string())
-            .set("x-fanfare-owner", self.owner.as_str())
-            .set("x-fanfare-event", self.events.first().cloned().unwrap_or_default())
-            .set("x-fanfare-attempts", i64::from(self.attempts));
-        if let Some(status) = self.last_status {
-            message.headers.set("x-fanfare-last-status", i64::from(status));
-        }
-        message
-    }
 }

@@ -1,6 +1,7 @@
 //! Deliveries that the database does not know: a failover or a restore lost the commit on which their
 //! job was published. The job's content is kept as a dead letter, because nothing else is left.
 
+use fanfare_broker::dead_letters::DeadDelivery;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::{AttemptRef, DeliveryGroup, Job};
 use fanfare_core::notification::render;
@@ -9,7 +10,7 @@ use fanfare_core::webhook::{Properties, Webhook};
 
 use crate::context::Context;
 use crate::error::WorkerError;
-use crate::follow_up::{DeadLetter, FollowUp};
+use crate::follow_up::FollowUp;
 
 /// The dead letter of a delivery whose events the database does not know. Its body is the one to be
 /// sent if the job carried events (`groups`), and otherwise the job.
@@ -31,7 +32,7 @@ pub(crate) fn letter(
         None if due.sequence == 1 => (Vec::new(), Job::FirstByReference(vec![due]).to_bytes()?),
         None => (Vec::new(), Job::Retry(vec![due]).to_bytes()?),
     };
-    Ok(FollowUp::Dead(Box::new(DeadLetter {
+    Ok(FollowUp::Dead(Box::new(DeadDelivery {
         due,
         reason: reason.code().to_owned(),
         owner: webhook.map(|webhook| webhook.owner.to_string()).unwrap_or_default(),

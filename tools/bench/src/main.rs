@@ -29,6 +29,7 @@ mod world;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -70,10 +71,16 @@ struct Run {
     /// The number of rounds of each figure [default: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "smoke")]
     rounds: Option<u64>,
-    /// Run only the cases of `ledger`, `best`, `throughput` and `isolation` whose names contain
-    /// these words
+    /// Run only the cases of `ledger`, `best`, `throughput`, `isolation` and `partitions` whose names
+    /// contain these words; those of `partitions` are pages, throughput, reader and retention
     #[arg(long, value_name = "WORDS", default_value = "")]
     case: String,
+    /// The duration of the part `churn`, in minutes [default: 60]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1440), conflicts_with = "smoke")]
+    minutes: Option<u64>,
+    /// For how long a reader holds its snapshot in the part `partitions`, in seconds [default: 600]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..=3600), conflicts_with = "smoke")]
+    reader: Option<u64>,
     /// Copy the report to docs/bench
     #[arg(long)]
     save: bool,
@@ -134,6 +141,8 @@ async fn measure(run: &Run) -> Result<()> {
     let size = if run.smoke { Size::Smoke } else { Size::Whole { full: run.full } };
     let mut plan = Plan { case: run.case.clone(), ..Plan::of(size) };
     plan.rounds = run.rounds.unwrap_or(plan.rounds);
+    plan.churn = run.minutes.map_or(plan.churn, Duration::from_mins);
+    plan.partitions_reader = run.reader.map_or(plan.partitions_reader, Duration::from_secs);
     let binary = match &run.binary {
         Some(path) => {
             path.canonicalize().with_context(|| format!("looking for {}", path.display()))?

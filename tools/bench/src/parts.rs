@@ -6,12 +6,14 @@
 
 mod best;
 mod broker;
+mod churn;
 mod growth;
 mod isolation;
 mod latency;
 mod ledger;
 mod limit;
 mod memory;
+mod partitions;
 mod scale;
 mod storm;
 mod throughput;
@@ -48,10 +50,14 @@ pub(crate) enum Part {
     Growth,
     /// Memory and CPU of each process
     Memory,
+    /// Pages, throughput and retention with thirty million attempts in sixty partitions; only when named
+    Partitions,
+    /// The sizes of tables and indexes in a scaled run, in which a day is a minute; only when named
+    Churn,
 }
 
 impl Part {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Limit,
         Self::Broker,
         Self::Ledger,
@@ -63,7 +69,14 @@ impl Part {
         Self::Storm,
         Self::Growth,
         Self::Memory,
+        Self::Partitions,
+        Self::Churn,
     ];
+
+    /// Whether it runs when no part is named: the others take half an hour each.
+    fn is_usual(self, plan: &Plan) -> bool {
+        plan.is_smoke || !matches!(self, Self::Partitions | Self::Churn)
+    }
 
     /// The part's name in a report.
     fn name(self) -> String {
@@ -83,6 +96,8 @@ impl Part {
             Self::Storm => storm::run(stage, plan, report).await,
             Self::Growth => growth::run(stage, plan, report).await,
             Self::Memory => memory::run(stage, plan, report).await,
+            Self::Partitions => partitions::run(stage, plan, report).await,
+            Self::Churn => churn::run(stage, plan, report).await,
         }
     }
 }
@@ -100,7 +115,11 @@ pub(crate) async fn run_all(
     report: &mut Report,
 ) -> Result<()> {
     let mut failed = Vec::new();
-    for part in Part::ALL.into_iter().filter(|it| wanted.is_empty() || wanted.contains(it)) {
+    let is_wanted = |part: &Part| match wanted {
+        [] => part.is_usual(plan),
+        _ => wanted.contains(part),
+    };
+    for part in Part::ALL.into_iter().filter(is_wanted) {
         let name = part.name();
         say(&name);
         if let Err(error) = part.run(stage, plan, report).await {

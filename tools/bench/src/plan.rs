@@ -111,6 +111,26 @@ pub(crate) struct Plan {
     /// The directory to import.
     pub(crate) directory: Directory,
 
+    /// Whether it only shows that everything works.
+    pub(crate) is_smoke: bool,
+    /// Attempts that are stored in daily partitions.
+    pub(crate) partitions_attempts: u64,
+    /// The number of these partitions.
+    pub(crate) partitions_days: u64,
+    /// Calls of each page.
+    pub(crate) partitions_calls: u64,
+    /// For how long a reader holds its snapshot.
+    pub(crate) partitions_reader: Duration,
+    /// Events a second while days are dropped.
+    pub(crate) partitions_rate: u64,
+    /// The duration of a round of these, in seconds.
+    pub(crate) partitions_seconds: u64,
+
+    /// The duration of the scaled run, in which a day is a minute.
+    pub(crate) churn: Duration,
+    /// Events a second in it.
+    pub(crate) churn_rate: u64,
+
     /// Events for the measurement at full load.
     pub(crate) memory_events: u64,
     /// Events of almost 1 MiB.
@@ -188,6 +208,15 @@ impl Plan {
                 grants: 1_000_000,
                 webhooks: 100_000,
             },
+            is_smoke: false,
+            partitions_attempts: 30_000_000,
+            partitions_days: 60,
+            partitions_calls: 100,
+            partitions_reader: Duration::from_mins(10),
+            partitions_rate: 100,
+            partitions_seconds: 30,
+            churn: Duration::from_mins(60),
+            churn_rate: 20,
             memory_events: 30_000,
             memory_large: 200,
             memory_rest: Duration::from_secs(3),
@@ -225,6 +254,15 @@ impl Plan {
             growth_calls: 2,
             growth_events: 20,
             directory: Directory { users: 100, roles: 10, grants: 1000, webhooks: 1000 },
+            is_smoke: true,
+            partitions_attempts: 6000,
+            partitions_days: 18,
+            partitions_calls: 2,
+            partitions_reader: Duration::from_secs(10),
+            partitions_rate: 20,
+            partitions_seconds: 1,
+            churn: Duration::from_secs(5),
+            churn_rate: 20,
             memory_events: 100,
             memory_large: 3,
             memory_rest: Duration::ZERO,

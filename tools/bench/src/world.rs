@@ -83,6 +83,8 @@ pub(crate) struct World {
     owed: BTreeMap<String, u64>,
     /// Deliveries that are in the ledger already, or whose webhooks are not awaited.
     pub(crate) others: u64,
+    /// The time from which on the ledger is checked, as the database writes it.
+    pub(crate) checked_since: String,
 }
 
 impl World {
@@ -112,6 +114,7 @@ impl World {
             behind_ms: 0.0,
             owed: BTreeMap::new(),
             others: 0,
+            checked_since: "epoch".to_owned(),
         };
         world.fanfare(stage, &["migrate"]).await?;
         let role = "System Administrator";
@@ -150,6 +153,16 @@ impl World {
         service.wait_for_line(ready_line(role)).await?;
         self.roles.push(service);
         Ok(())
+    }
+
+    /// Starts a console, and returns its address.
+    pub(crate) async fn start_console(&mut self, stage: &Stage) -> Result<String> {
+        let mut service = stage.home.start("console", self.installation.command(&["console"]))?;
+        let line = service.wait_for_line("listening on http://").await?;
+        self.roles.push(service);
+        let address =
+            line.split_once("listening on ").and_then(|(_, rest)| rest.split_whitespace().next());
+        Ok(address.context("a console did not say where it listens")?.to_owned())
     }
 
     pub(crate) async fn publish(&mut self, load: &Load<'_>) -> Result<()> {
@@ -232,15 +245,19 @@ impl World {
 
     /// Fails if a delivery was lost, arrived twice, or is not delivered according to the ledger.
     pub(crate) async fn check(&self, stage: &mut Stage) -> Result<()> {
-        const DELIVERED: &str = "-- bench_delivered
+        let delivered = format!(
+            "-- bench_delivered
             select count(*) from (
                 select distinct on (batch, webhook) state from attempts
+                where received_at >= '{}'
                 order by batch, webhook, entry desc
-            ) last where state = 'delivered'";
+            ) last where state = 'delivered'",
+            self.checked_since
+        );
         let owed = self.owed.values().sum::<u64>() + self.others;
         let since = Instant::now();
         loop {
-            let delivered: u64 = stage.sql(&self.name, DELIVERED)?.trim().parse()?;
+            let delivered: u64 = stage.sql(&self.name, &delivered)?.trim().parse()?;
             if delivered == owed {
                 break;
             }

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
-    ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -177,6 +178,19 @@ impl Amqp {
             messages.push(message);
         }
         Ok(messages)
+    }
+
+    /// Takes the messages of a queue as one of its consumers, and does nothing with them, until the
+    /// connection ends.
+    pub async fn lose(&self, queue: &str) -> Result<()> {
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let mut messages = self
+            .channel
+            .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+            .await
+            .with_context(|| format!("consuming the queue {queue}"))?;
+        while messages.next().await.is_some() {}
+        Ok(())
     }
 
     /// Takes the first message that is ready in `queue`.

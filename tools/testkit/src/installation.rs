@@ -79,9 +79,14 @@ impl Installation {
     /// The same with one setting changed.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// Changes a setting of what is started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.to_owned(), value.to_owned()));
-        self
     }
 
     /// The same with each command logging in to the servers as in a real installation: with the
@@ -240,7 +245,8 @@ fn accounts(command: &str) -> (&'static str, &'static str) {
         "console" => ("fanfare_console", "fanfare_console"),
         // A router may do with the broker all that the other roles may.
         "all" => ("fanfare_all", "fanfare_router"),
-        "publish" => ("fanfare_admin", REPORT_SERVER),
+        // A bridge stands for the report server, and uses no database.
+        "publish" | "bridge" => ("fanfare_admin", REPORT_SERVER),
         _ => ("fanfare_admin", "fanfare_admin"),
     }
 }

@@ -6,14 +6,19 @@
 mod answers;
 mod posts;
 mod state;
+mod switches;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::mutex::hold;
 use crate::receiver::{Receiver, Reply};
 
-pub use state::{Dialect, Kind, Sent, Switches};
+pub use state::{Dialect, Kind, Sent};
+pub use switches::{Listing, Switches};
 
 use state::State;
 
@@ -87,6 +92,21 @@ impl ReportServer {
         hold(&self.state).add_role(name, members)
     }
 
+    /// Removes a role.
+    pub fn remove_role(&self, id: &str) {
+        hold(&self.state).roles.remove(id);
+    }
+
+    /// Makes all changes of resources older by this much.
+    pub fn age(&self, by: Duration) {
+        hold(&self.state).age(by);
+    }
+
+    /// Changes members of all webhooks.
+    pub fn edit_webhooks(&self, members: &Value) {
+        hold(&self.state).edit_webhooks(members);
+    }
+
     /// The id of a role by its name.
     #[must_use]
     pub fn role(&self, name: &str) -> String {
@@ -106,6 +126,12 @@ impl ReportServer {
     /// Takes such a grant away.
     pub fn revoke(&self, holder: &str, scope: u32, target: &str) {
         hold(&self.state).revoke(holder, scope, target);
+    }
+
+    /// The names of those who may read a report.
+    #[must_use]
+    pub fn readers(&self, category: &str, report: &str) -> Vec<String> {
+        hold(&self.state).readers(category, report)
     }
 
     /// Creates a resource, tells the webhooks, and returns the id.
@@ -152,9 +178,21 @@ impl ReportServer {
         hold(&self.state).webhooks()
     }
 
+    /// Registers a webhook of a user, as a person does in the server's pages, and returns its id.
+    #[expect(clippy::must_use_candidate, reason = "what is there is what counts")]
+    pub fn add_webhook(&self, creator: &str, url: &str, members: &Value) -> String {
+        hold(&self.state).add_webhook(creator, url, members)
+    }
+
+    /// A webhook as its creator sees it; null if there is none.
+    #[must_use]
+    pub fn webhook(&self, id: &str) -> Value {
+        hold(&self.state).webhook(id)
+    }
+
     /// Pauses all webhooks, as a person may.
     pub fn pause_webhooks(&self) {
-        hold(&self.state).pause_webhooks();
+        self.edit_webhooks(&json!({ "IsPaused": true }));
     }
 
     /// Posts a body to all webhooks, signed as it is, once. Returns the statuses of the answers.
@@ -170,7 +208,7 @@ impl ReportServer {
 }
 
 /// An answer of JSON.
-fn json(status: u16, body: &serde_json::Value) -> Reply {
+fn reply(status: u16, body: &serde_json::Value) -> Reply {
     Reply::text(status, body.to_string())
         .with_header("content-type", "application/json; charset=utf-8")
 }

@@ -3,11 +3,12 @@
 //! It builds `fanfare`, starts a private PostgreSQL and RabbitMQ ([`stage`]), plays the [`sample`],
 //! and shows in a table ([`screen`]) which webhook got which event, and why the others did not
 //! ([`ledger`]). With `--once` it ends as soon as all deliveries are settled, and its exit code
-//! says whether the result is as expected. Otherwise it runs until Ctrl-C. At the end it removes
+//! says whether the result is as expected. With `--with-report-server` it plays [`report_server`]. Otherwise it runs until Ctrl-C. At the end it removes
 //! all that it created.
 
 mod ledger;
 mod progress;
+mod report_server;
 mod sample;
 mod screen;
 mod stage;
@@ -30,12 +31,14 @@ use screen::Screen;
 use stage::{Fanfare, Stage};
 
 const USAGE: &str = "\
-usage: cargo demo [-- --once]
+usage: cargo demo [-- [--once] [--with-report-server]]
 
 Runs the whole service on this machine, with a database and a broker of its own, and shows what it
 does with a few sample events. Ctrl-C ends it, and leaves nothing running.
 
-  --once  end when the sample is settled: exit code 0 if all came as expected, else 1";
+  --once                end when all is settled: exit code 0 if all came as expected, else 1
+  --with-report-server  show how an existing report server, which publishes nothing, is followed:
+                        its users, the import of its webhooks, and an outage of the broker";
 
 /// How often the table is refreshed.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -60,21 +63,17 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     // With `cargo demo -- --once` there are two `--`, because the alias has one already.
     let arguments = arguments.strip_prefix(&["--"]).unwrap_or(&arguments);
-    let once = match arguments {
-        [] => false,
-        ["--once"] => true,
-        ["--help" | "-h"] => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(2);
-        }
+    if let ["--help" | "-h"] = arguments {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(wanted) = Wanted::parse(arguments) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(demo(once)),
+        Ok(runtime) => runtime.block_on(demo(wanted)),
         Err(error) => Err(error).context("starting the runtime"),
     };
     ended.unwrap_or_else(|error| {
@@ -83,14 +82,38 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     })
 }
 
+/// What the arguments ask for.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    /// End when all is settled.
+    once: bool,
+    /// Follow a report server.
+    report_server: bool,
+}
+
+impl Wanted {
+    fn parse(arguments: &[&str]) -> Option<Self> {
+        let mut wanted = Self::default();
+        for argument in arguments {
+            let part = match *argument {
+                "--once" => &mut wanted.once,
+                "--with-report-server" => &mut wanted.report_server,
+                _ => return None,
+            };
+            *part = true;
+        }
+        Some(wanted)
+    }
+}
+
 /// Plays the demo, and ends all that it started, even if it failed.
-async fn demo(once: bool) -> Result<ExitCode> {
+async fn demo(wanted: Wanted) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut stage = Stage::default();
     let played = tokio::select! {
         biased;
         () = signals.next() => None,
-        played = play(&mut stage, once) => Some(played),
+        played = play_wanted(&mut stage, wanted) => Some(played),
     };
     // Ctrl-C also ends a command that runs, whose failure may be noticed first.
     let played = match played {
@@ -115,6 +138,14 @@ async fn demo(once: bool) -> Result<ExitCode> {
         }
     }
     played.unwrap_or(Ok(())).map(|()| ExitCode::from(code))
+}
+
+async fn play_wanted(stage: &mut Stage, wanted: Wanted) -> Result<()> {
+    if wanted.report_server {
+        report_server::play(stage, wanted.once).await
+    } else {
+        play(stage, wanted.once).await
+    }
 }
 
 /// Plays the sample; without `once`, goes on until it is dropped.

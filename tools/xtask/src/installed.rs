@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::cargo::{output_of, program, succeeds};
 
 /// The files that an operator looks for, with their modes.
-const FILES: [(&str, u32); 16] = [
+const FILES: [(&str, u32); 17] = [
     ("usr/bin/fanfare", 0o755),
     ("usr/share/man/man1/fanfare.1.gz", 0o644),
     ("usr/share/man/man1/fanfare-webhooks-add.1.gz", 0o644),
@@ -20,6 +20,7 @@ const FILES: [(&str, u32); 16] = [
     ("usr/share/zsh/vendor-completions/_fanfare", 0o644),
     ("usr/share/fish/vendor_completions.d/fanfare.fish", 0o644),
     ("usr/lib/systemd/system/fanfare-all.service", 0o644),
+    ("usr/lib/systemd/system/fanfare-bridge.service", 0o644),
     ("usr/lib/systemd/system/fanfare-console.service", 0o644),
     ("usr/lib/systemd/system/fanfare-migrate.service", 0o644),
     ("usr/lib/systemd/system/fanfare-router.service", 0o644),

@@ -1,10 +1,13 @@
 //! A dead letter in JSON.
 
 use fanfare_broker::HeaderValue;
-use fanfare_broker::dead_letters::{DeadLetter, Kind};
+use fanfare_core::dead_letter::Letter;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+use crate::clock;
+use crate::dead_letters::Shown;
 
 /// An event or a delivery that was given up, and is kept for a person.
 #[derive(Serialize, ToSchema)]
@@ -24,14 +27,25 @@ pub struct Json<'a> {
     /// The webhook's owner.
     owner: Option<&'a str>,
     /// The event's id.
-    event: Option<String>,
+    event: Option<&'a str>,
     /// The number of attempts of a dead delivery.
-    attempts: Option<i64>,
+    attempts: Option<i32>,
     /// The HTTP status of the last answer.
-    last_status: Option<i64>,
+    last_status: Option<i32>,
     /// When it became a dead letter.
     #[schema(format = DateTime)]
-    dead_at: Option<&'a str>,
+    dead_at: String,
+    /// The type of its first event.
+    #[serde(rename = "type")]
+    event_type: Option<&'a str>,
+    /// The host of the webhook's address.
+    host: Option<&'a str>,
+    /// The outcome of the last attempt.
+    outcome: Option<&'a str>,
+    /// The error of the last attempt.
+    error: Option<&'a str>,
+    /// The error or the detail without its numbers and ids, by which letters are grouped.
+    cause: Option<&'a str>,
     #[serde(flatten)]
     #[schema(ignore)]
     message: Option<MessageJson<'a>>,
@@ -49,33 +63,39 @@ struct MessageJson<'a> {
 
 /// A dead letter in JSON.
 #[must_use]
-pub fn json(kind: Kind, letter: &DeadLetter) -> Json<'_> {
+pub fn json(letter: &Letter) -> Json<'_> {
     Json {
         id: &letter.id,
-        queue: kind.name(),
+        queue: letter.kind.name(),
         reason: &letter.reason,
         detail: Some(letter.detail.as_str()).filter(|detail| !detail.is_empty()),
-        webhook: letter.webhook(kind).map(|id| id.to_string()),
-        owner: letter.owner(kind),
-        event: letter.event(kind),
-        attempts: letter.attempts(kind),
-        last_status: letter.last_status(kind),
-        dead_at: letter.dead_at.as_deref(),
+        webhook: letter.webhook.map(|id| id.to_string()),
+        owner: letter.owner.as_deref(),
+        event: letter.event.as_deref(),
+        attempts: letter.attempts,
+        last_status: letter.last_status,
+        dead_at: clock::rfc3339(letter.died_at),
+        event_type: letter.event_type.as_deref(),
+        host: letter.host.as_deref(),
+        outcome: letter.outcome.as_deref(),
+        error: letter.error.as_deref(),
+        cause: letter.cause.as_deref(),
         message: None,
     }
 }
 
 /// A dead letter with its message in JSON.
 #[must_use]
-pub fn json_with_message(kind: Kind, letter: &DeadLetter) -> Json<'_> {
+pub fn json_with_message(shown: &Shown) -> Json<'_> {
     let header = |(name, value): (&str, HeaderValue)| (name.to_owned(), header_json(value));
+    let Shown { letter, message } = shown;
     let message = MessageJson {
-        routing_key: &letter.routing_key,
-        content_type: letter.message.content_type.as_deref(),
-        headers: letter.message.headers.iter().map(header).collect(),
-        body: String::from_utf8_lossy(&letter.message.body).into_owned(),
+        routing_key: &message.routing_key,
+        content_type: message.message.content_type.as_deref(),
+        headers: message.message.headers.iter().map(header).collect(),
+        body: String::from_utf8_lossy(&message.message.body).into_owned(),
     };
-    Json { message: Some(message), ..json(kind, letter) }
+    Json { message: Some(message), ..json(letter) }
 }
 
 fn header_json(value: HeaderValue) -> Value {
@@ -89,36 +109,44 @@ fn header_json(value: HeaderValue) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::DateTime;
     use fanfare_broker::Message;
+    use fanfare_broker::dead_letters::{DeadLetter, Kind};
 
-    fn letter(body: &'static str) -> DeadLetter {
-        DeadLetter {
+    fn letter() -> Letter {
+        let message = Message::new(r#"{"id":"e1","type":"galaxies.create"}"#, "a/b");
+        let letter = DeadLetter::of_message(message);
+        let letter = DeadLetter {
             id: "l1".to_owned(),
             reason: "unknown-filter".to_owned(),
-            detail: String::new(),
             dead_at: Some("2027-01-15T08:00:00.000Z".to_owned()),
             routing_key: "galaxies.create".to_owned(),
-            message: Message::new(body, "application/cloudevents+json"),
-        }
+            ..letter
+        };
+        letter.facts(Kind::Events, DateTime::UNIX_EPOCH)
     }
 
     #[test]
     fn json_has_its_keys_in_order() {
-        let letter = letter(r#"{"id":"e1","type":"galaxies.create"}"#);
         let expected = concat!(
             r#"{"id":"l1","queue":"events","reason":"unknown-filter","detail":null,"webhook":null,"#,
             r#""owner":null,"event":"e1","attempts":null,"lastStatus":null,"#,
-            r#""deadAt":"2027-01-15T08:00:00.000Z"}"#,
+            r#""deadAt":"2027-01-15T08:00:00.000Z","type":"galaxies.create","host":null,"#,
+            r#""outcome":null,"error":null,"cause":null}"#,
         );
-        let text = serde_json::to_string(&json(Kind::Events, &letter)).unwrap();
-        assert_eq!(text, expected);
+        assert_eq!(serde_json::to_string(&json(&letter())).unwrap(), expected);
     }
 
     #[test]
     fn a_shown_letter_has_its_message() {
-        let mut letter = letter("oops\u{1b}");
-        letter.message.headers.set("a", 1).set("b", true);
-        let text = serde_json::to_string(&json_with_message(Kind::Events, &letter)).unwrap();
+        let mut message = Message::new("oops\u{1b}", "application/cloudevents+json");
+        message.headers.set("a", 1).set("b", true);
+        let message = DeadLetter {
+            routing_key: "galaxies.create".to_owned(),
+            ..DeadLetter::of_message(message)
+        };
+        let shown = Shown { letter: letter(), message };
+        let text = serde_json::to_string(&json_with_message(&shown)).unwrap();
         let expected = concat!(
             r#","routingKey":"galaxies.create","contentType":"application/cloudevents+json","#,
             r#""headers":{"a":1,"b":true},"body":"oops\u001b"}"#,

@@ -1,5 +1,5 @@
-//! The import of webhooks from the list of another server's API. Ids and secrets are kept, so that
-//! receivers notice no difference.
+//! The import of webhooks from the list of another server's API: a plan first, then the registration.
+//! Ids and secrets are kept, so that receivers notice no difference.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -35,10 +35,29 @@ pub struct EntryPosition {
     number: usize,
 }
 
+impl EntryPosition {
+    /// The number of the entry, from 1.
+    #[must_use]
+    pub fn number(self) -> usize {
+        self.number
+    }
+}
+
 impl fmt::Display for EntryPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}, entry {}", self.line, self.number)
     }
+}
+
+/// What an import would do. Nothing is changed before it is [carried out](carry_out).
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The webhooks that would be registered.
+    pub new: Vec<(EntryPosition, Webhook)>,
+    /// The entries whose webhooks are registered already, and stay as they are.
+    pub known: Vec<EntryPosition>,
+    /// The entries that can't be imported.
+    pub wrong: Vec<(EntryPosition, EntryError)>,
 }
 
 /// The result of an import.
@@ -58,9 +77,6 @@ pub enum ImportError {
     /// The actor is neither an operator nor a System Administrator.
     #[error(transparent)]
     NotAdministrator(#[from] NotAdministrator),
-    /// Entries that can't be imported.
-    #[error("{} entries can't be imported", .0.len())]
-    Entries(Vec<(EntryPosition, EntryError)>),
     /// The database did not answer, or an owner has too many webhooks.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -89,6 +105,9 @@ pub enum EntryError {
     /// The entry has no secret. With a new one, its receiver would refuse every notification.
     #[error("it has no Secret")]
     NoSecret,
+    /// The webhook is registered for another user, who must not lose it.
+    #[error("its webhook is registered here for another user, {0}")]
+    OtherOwner(Name),
     /// The reason of the pause can't be stored.
     #[error("its PausedReason is not valid: it holds the character U+0000")]
     BadPausedReason,
@@ -103,34 +122,67 @@ impl From<Malformed> for EntryError {
     }
 }
 
-/// Imports all webhooks of a list, or none of them. `owner` is the owner of entries that name none.
+/// Finds out what an import of these entries would do. `owner` is the owner of entries that name none.
+/// The addresses of new webhooks are verified.
 ///
 /// # Errors
 ///
 /// [`ImportError`]
-pub async fn import(
+pub async fn plan(
     context: &Context,
     actor: &Actor,
     entries: &[Entry<'_>],
     owner: Option<&Name>,
     verification: Verification<'_>,
+) -> Result<Plan, ImportError> {
+    actor.administrator()?;
+    let Parsed { whole, without_secret, wrong } = parse(entries, owner, clock::now());
+    let ids = whole.iter().map(|(_, webhook)| webhook.id);
+    let ids: Vec<WebhookId> = ids.chain(without_secret.iter().map(|(_, id)| *id)).collect();
+    let owners = registered(&context.store, &ids).await?;
+    let mut plan = Plan { wrong, ..Plan::default() };
+    for (place, id) in without_secret {
+        if owners.contains_key(&id) {
+            plan.known.push(place);
+        } else {
+            plan.wrong.push((place, EntryError::NoSecret));
+        }
+    }
+    let mut new = Vec::new();
+    for (place, webhook) in whole {
+        match owners.get(&webhook.id) {
+            None => new.push((place, webhook)),
+            Some(owner) if *owner == webhook.owner => plan.known.push(place),
+            Some(owner) => plan.wrong.push((place, EntryError::OtherOwner(owner.clone()))),
+        }
+    }
+    for (place, webhook, verified) in verify(new, verification).await {
+        match verified {
+            Ok(()) => plan.new.push((place, webhook)),
+            Err(error) => plan.wrong.push((place, error.into())),
+        }
+    }
+    plan.wrong.sort_by_key(|(place, _)| place.number);
+    Ok(plan)
+}
+
+/// Registers the new webhooks of a plan: all of them, or none.
+///
+/// # Errors
+///
+/// [`ImportError`]
+pub async fn carry_out(
+    context: &Context,
+    actor: &Actor,
+    plan: Plan,
 ) -> Result<Imported, ImportError> {
     actor.administrator()?;
-    let store = &context.store;
-    let Parsed { whole, without_secret, mut wrong } = parse(entries, owner, clock::now());
-    wrong.extend(unknown(store, &without_secret).await?);
-    if wrong.is_empty() {
-        wrong = verify(store, &whole, verification).await?;
-    }
-    if !wrong.is_empty() {
-        return Err(ImportError::Entries(wrong));
-    }
-    let webhooks: Vec<Webhook> = whole.into_iter().map(|(_, webhook)| webhook).collect();
+    let webhooks: Vec<Webhook> = plan.new.into_iter().map(|(_, webhook)| webhook).collect();
     let absent_owners = absent_owners(context, &webhooks).await?;
     let (most, author) = (context.webhooks_per_owner, actor.author());
-    let new = store.webhooks_import(&webhooks, most, &author).await?;
+    let new = context.store.webhooks_import(&webhooks, most, &author).await?;
     tracing::info!(count = new, by = %actor, "imported webhooks");
-    let all = u64::try_from(webhooks.len() + without_secret.len()).unwrap_or(u64::MAX);
+    let all = u64::try_from(webhooks.len() + plan.known.len()).unwrap_or(u64::MAX);
     Ok(Imported { new, known: all.saturating_sub(new), absent_owners })
 }
 
@@ -205,38 +257,28 @@ fn parse_one(
     Ok(Valid::Whole(Box::new(Webhook { paused_reason: reason, ..webhook })))
 }
 
-/// Entries without a secret that are not registered.
-async fn unknown(
-    store: &Store,
-    without_secret: &[(EntryPosition, WebhookId)],
-) -> Result<Vec<(EntryPosition, EntryError)>, StoreError> {
-    let ids: Vec<WebhookId> = without_secret.iter().map(|(_, id)| *id).collect();
-    let known = registered(store, &ids).await?;
-    let unknown = without_secret.iter().filter(|(_, id)| !known.contains(id));
-    Ok(unknown.map(|(place, _)| (*place, EntryError::NoSecret)).collect())
-}
-
-/// Verifies the addresses of webhooks that are not registered, and returns those that failed.
+/// Verifies the addresses of new webhooks.
 async fn verify(
-    store: &Store,
-    webhooks: &[(EntryPosition, Webhook)],
+    new: Vec<(EntryPosition, Webhook)>,
     verification: Verification<'_>,
-) -> Result<Vec<(EntryPosition, EntryError)>, StoreError> {
-    let ids: Vec<WebhookId> = webhooks.iter().map(|(_, webhook)| webhook.id).collect();
-    let known = registered(store, &ids).await?;
-    let new = webhooks.iter().filter(|(_, webhook)| !known.contains(&webhook.id));
-    let verified: Vec<_> = stream::iter(new)
-        .map(async |(place, webhook)| (*place, verification.check(webhook).await))
+) -> Vec<(EntryPosition, Webhook, Result<(), VerifyError>)> {
+    stream::iter(new)
+        .map(async |(place, webhook)| {
+            let verified = verification.check(&webhook).await;
+            (place, webhook, verified)
+        })
         .buffered(VERIFIED_AT_A_TIME)
         .collect()
-        .await;
-    let failed =
-        |(place, result): (_, Result<(), VerifyError>)| Some((place, result.err()?.into()));
-    Ok(verified.into_iter().filter_map(failed).collect())
+        .await
 }
 
-async fn registered(store: &Store, ids: &[WebhookId]) -> Result<BTreeSet<WebhookId>, StoreError> {
-    Ok(store.webhooks_get(ids).await?.iter().map(|webhook| webhook.id).collect())
+/// The owners of those webhooks that are registered.
+async fn registered(
+    store: &Store,
+    ids: &[WebhookId],
+) -> Result<HashMap<WebhookId, Name>, StoreError> {
+    let webhooks = store.webhooks_get(ids).await?;
+    Ok(webhooks.into_iter().map(|webhook| (webhook.id, webhook.owner)).collect())
 }
 
 async fn absent_owners(

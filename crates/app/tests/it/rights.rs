@@ -6,7 +6,9 @@ use chrono::DateTime;
 use fanfare_app::events::{self, EventError};
 use fanfare_app::resends::{self, Origin, ResendError, Which};
 use fanfare_app::test_events::{self, SendError};
-use fanfare_app::webhooks::{self, NewWebhook, OwnerScope, Patch, Verification, WebhookError};
+use fanfare_app::webhooks::{
+    self, NewWebhook, OwnerScope, Patch, Plan, Verification, WebhookError,
+};
 use fanfare_app::{Actor, deliveries};
 use fanfare_store::deliveries::DeliveryFilter;
 use fanfare_store::events::EventFilter;
@@ -73,7 +75,8 @@ async fn a_user_can_neither_list_nor_create_anything_of_other_users() {
         NewWebhook { owner: name("anna"), wanted: wanted(), verification: Verification::Skip };
     let registered = webhooks::register(context, bob, new).await.map(drop);
     assert!(matches!(registered, Err(WebhookError::NotAdministrator(_))), "{registered:?}");
-    assert!(webhooks::import(context, bob, &[], None, Verification::Skip).await.is_err());
+    assert!(webhooks::plan(context, bob, &[], None, Verification::Skip).await.is_err());
+    assert!(webhooks::carry_out(context, bob, Plan::default()).await.is_err());
     let owner = Some(name("anna"));
     let filter = DeliveryFilter { owner: owner.clone(), limit: 1, ..DeliveryFilter::default() };
     assert!(deliveries::list(context, bob, filter).await.is_err());

@@ -3,7 +3,7 @@
 use fanfare_core::ids::{BatchKey, WebhookId};
 use fanfare_core::job::{Job, first_attempts};
 
-use super::choice::Kind;
+use super::Kind;
 use crate::error::PublishError;
 use crate::job;
 use crate::letter::{DeadLetter, ROUTING_KEY};

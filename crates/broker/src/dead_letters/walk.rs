@@ -39,7 +39,7 @@ const LONGEST_QUIET: u32 = 8;
 /// The counts of a walk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Walked {
-    /// Letters that were read or skipped.
+    /// Letters that were read.
     pub seen: u64,
     /// Letters that left the queue.
     pub taken: u64,
@@ -113,19 +113,6 @@ impl Walk {
         let (session, walked) = (session.clone(), Walked::default());
         let (window, shown, kept, ahead) = (None, None, Vec::new(), WINDOW);
         Ok(Self { session, channel, queue, length, walked, window, shown, kept, returns, ahead })
-    }
-
-    /// Skips letters from the front, without reading them.
-    pub async fn skip(&mut self, count: u64) -> Result<(), BrokerError> {
-        let until = self.walked.seen + count;
-        self.keep_shown();
-        while self.walked.seen < until
-            && let Some(passed) = self.receive(until - self.walked.seen).await?
-        {
-            self.session.arrivals().share(self.channel.id(), passed.delivery_tag);
-            self.keep(passed.delivery_tag);
-        }
-        Ok(())
     }
 
     /// The next letter. The one before it stays in the queue unless it was removed.

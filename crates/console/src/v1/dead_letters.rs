@@ -1,8 +1,8 @@
 //! `/api/v1/dead-letters`: list, replay and discard dead letters.
 //!
-//! A request reads through the broker's queues, which can be long. It stops before its time limit;
-//! then the answer has a `next`, and a request with that value as its `cursor` continues from
-//! there.
+//! A long list takes several requests, and so does the replay of many letters, which stops before the
+//! request's time limit: then the answer has a `next`, and a request with that value as its `cursor`
+//! continues from there.
 
 use std::time::{Duration, Instant};
 
@@ -10,23 +10,25 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 use fanfare_app::Actor;
 use fanfare_app::dead_letters::{self, Action, Listing, Outcome, Request, Stores, settle};
-use fanfare_app::json::dead_letter as view;
+use fanfare_app::json::{dead_letter as view, dead_letter_group as group_view};
 use fanfare_broker::Session;
-use fanfare_broker::dead_letters::{Choice, Kind, NoPosition, Position};
+use fanfare_core::dead_letter::{Choice, GroupBy, Kind, NoPosition, Position};
 use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::list::{Limit, limit};
 use super::problem::{BROKER_UNAVAILABLE, FieldError, Problem};
-use super::request::{Administrator, Parameter, Query, members, parameter};
+use super::request::{Administrator, Parameter, Query, Within, members, parameter};
 use crate::api::json::json;
 use crate::app::{App, Shared};
 
-/// The longest time for which one request reads the queues.
+/// The longest time for which one request works.
 const SEARCH_TIME: Duration = Duration::from_secs(15);
 
 /// A part of the dead letters.
@@ -58,6 +60,39 @@ pub(crate) struct ListQuery {
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     webhook: Option<WebhookId>,
+    /// Only letters of the webhooks of this user.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    owner: Option<Name>,
+    /// Only letters of webhooks at this host.
+    #[serde(deserialize_with = "parameter")]
+    host: Option<String>,
+    /// Only events of this type, such as `reports.upload`.
+    #[serde(rename = "type", deserialize_with = "parameter")]
+    event_type: Option<String>,
+    /// Only letters with this HTTP status of the last answer.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<u32>, minimum = 100, maximum = 999)]
+    status: Option<Within<100, 999>>,
+    /// Only letters with this `cause`.
+    #[serde(deserialize_with = "parameter")]
+    cause: Option<String>,
+    /// Only letters that died at this time or later.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<DateTime<Utc>>,
+    /// Only letters that died before this time.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<DateTime<Utc>>,
+    /// Only letters with this text in an id, a name, the reason or the error.
+    #[serde(deserialize_with = "parameter")]
+    text: Option<String>,
+    /// For groups: the property by which letters are grouped: `reason`, `webhook`, `owner`, `host`,
+    /// `type`, `status` or `cause`; `reason` when left out.
+    #[serde(deserialize_with = "parameter")]
+    #[param(value_type = Option<String>)]
+    by: Option<GroupBy>,
     /// The maximum number of results, 1 to 1000; 100 when left out.
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
@@ -66,6 +101,62 @@ pub(crate) struct ListQuery {
     #[serde(deserialize_with = "parameter")]
     #[param(value_type = Option<String>)]
     cursor: Option<Position>,
+}
+
+impl ListQuery {
+    fn choice(&self) -> Choice {
+        Choice {
+            ids: Vec::new(),
+            kind: self.queue,
+            reason: self.reason.clone(),
+            webhook: self.webhook,
+            owner: self.owner.clone(),
+            host: self.host.clone(),
+            event_type: self.event_type.clone(),
+            status: self.status.and_then(|status| i32::try_from(status.0).ok()),
+            cause: self.cause.clone(),
+            since: self.since,
+            until: self.until,
+            text: self.text.clone(),
+        }
+    }
+}
+
+/// The groups of a choice of dead letters.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterGroups)]
+pub(crate) struct FoundGroups {
+    /// The largest groups, at most 100.
+    #[schema(value_type = Vec<group_view::Json<'static>>)]
+    items: Vec<Box<RawValue>>,
+    /// The number of all groups.
+    total: usize,
+}
+
+/// Group dead letters by a property.
+///
+/// For System Administrators. `limit` and `cursor` have no meaning here.
+#[utoipa::path(
+    get,
+    path = "/dead-letters/groups",
+    tag = "Dead letters",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "The groups, the largest first.", body = FoundGroups),
+        (status = 400),
+        (status = 403),
+    )
+)]
+pub(crate) async fn groups(
+    State(app): State<Shared>,
+    Administrator(actor): Administrator,
+    Query(wanted): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let by = wanted.by.unwrap_or(GroupBy::Reason);
+    let found = dead_letters::groups(&app.store, &actor, &wanted.choice(), by).await?;
+    let items = group_view::json(by, &found).iter().map(to_raw_value).collect::<Result<_, _>>();
+    let items = items.map_err(|_| Problem::Internal)?;
+    Ok(json(StatusCode::OK, &FoundGroups { items, total: found.total }))
 }
 
 /// List dead letters, the oldest of each queue first.
@@ -88,15 +179,15 @@ pub(crate) async fn list(
     Administrator(actor): Administrator,
     Query(wanted): Query<ListQuery>,
 ) -> Result<Response, Problem> {
-    let ListQuery { queue: kind, reason, webhook, limit: most, cursor: from } = wanted;
-    let choice = Choice { ids: Vec::new(), kind, reason, webhook };
+    let (choice, most, from) = (wanted.choice(), wanted.limit, wanted.cursor);
     let until = Some(Instant::now() + SEARCH_TIME);
     let listing = Listing { choice, from, until, limit: usize::try_from(limit(most)).ok() };
     // Keep only what is shown, because the messages may be many and large.
     let mut items = Vec::new();
     let session = session(&app).await?;
-    let next = dead_letters::list(&session, &actor, listing, |kind, letter| {
-        items.push(to_raw_value(&view::json(kind, &letter)));
+    let stores = Stores { session: &session, store: &app.store };
+    let next = dead_letters::list(stores, &actor, listing, |letter| {
+        items.push(to_raw_value(&view::json(&letter)));
     });
     let next = next.await?;
     let items = items.into_iter().collect::<Result<_, _>>().map_err(|_| Problem::Internal)?;
@@ -137,7 +228,7 @@ pub(crate) struct SettleResult {
     count: u64,
     /// Whether the letters were only counted.
     dry_run: bool,
-    /// Whether the queues were read to their ends. If not, send another request with `next` as
+    /// Whether all letters were done. If not, send another request with `next` as
     /// `cursor`.
     complete: bool,
     /// The `cursor` of the next request; absent when `complete`.
@@ -238,21 +329,22 @@ async fn settle_selected(
 }
 
 fn choice(selection: Selection) -> Result<(Choice, Option<Position>), Problem> {
-    let mut wrong = Vec::new();
+    let (mut wrong, all) = (Vec::new(), selection.all);
     let kind = read("queue", selection.queue.as_deref(), &mut wrong);
     let webhook = read("webhook", selection.webhook.as_deref(), &mut wrong);
     let from = read("cursor", selection.cursor.as_deref(), &mut wrong);
-    let choice = Choice { ids: selection.ids, kind, reason: selection.reason, webhook };
+    let Selection { ids, reason, .. } = selection;
+    let choice = Choice { ids, kind, reason, webhook, ..Choice::default() };
     if !wrong.is_empty() {
         return Err(Problem::Invalid(wrong));
     }
-    if !selection.all && !choice.narrows() {
+    if !all && !choice.narrows() {
         return Err(Problem::invalid(
             "",
             "select letters by ids, reason or webhook, or with \"all\": true",
         ));
     }
-    if selection.all && !choice.ids.is_empty() {
+    if all && !choice.ids.is_empty() {
         return Err(Problem::invalid("all", "leave it out when ids are given"));
     }
     Ok((choice, from))
@@ -267,6 +359,13 @@ fn read<T: Parameter>(name: &str, text: Option<&str>, wrong: &mut Vec<FieldError
 impl Parameter for Kind {
     fn read(text: &str) -> Result<Self, String> {
         Self::parse(text).ok_or_else(|| "the queues are events and deliveries".to_owned())
+    }
+}
+
+impl Parameter for GroupBy {
+    fn read(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.map(Self::name).join(", ");
+        Self::parse(text).ok_or_else(|| format!("letters are grouped by {known}"))
     }
 }
 

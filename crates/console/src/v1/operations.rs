@@ -146,7 +146,7 @@ pub(crate) async fn list(
 
 /// Begin a bulk operation on dead letters.
 ///
-/// For System Administrators. It has the letters that are dead now, up to 1000000, the oldest first, and
+/// For System Administrators. It has the letters that are dead now, up to 500000, the oldest first, and
 /// goes on by itself, step by step. Access is decided again for each letter.
 #[utoipa::path(
     post,
@@ -340,12 +340,6 @@ fn choice(filter: Filter, wrong: &mut Vec<FieldError>) -> Choice {
 fn read<T: Parameter>(name: &str, text: Option<&str>, wrong: &mut Vec<FieldError>) -> Option<T> {
     let refuse = |detail| wrong.push(FieldError { name: name.to_owned(), detail });
     text.and_then(|text| T::read(text).map_err(refuse).ok())
-}
-
-impl Parameter for Queue {
-    fn read(text: &str) -> Result<Self, String> {
-        Self::parse(text).ok_or_else(|| "the queues are events and deliveries".to_owned())
-    }
 }
 
 impl Parameter for Uuid {

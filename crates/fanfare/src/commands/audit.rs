@@ -69,7 +69,8 @@ fn action(code: &str) -> Result<Action, String> {
     Action::parse(code).ok_or_else(|| format!("the actions are {}", known.join(", ")))
 }
 
-fn time(text: &str) -> Result<DateTime<Utc>, String> {
+/// Reads a time, or a duration before now.
+pub(crate) fn time(text: &str) -> Result<DateTime<Utc>, String> {
     let wrong = || "write it as 2026-11-23T10:00:00Z, or as 30m, 12h or 7d before now".to_owned();
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());

@@ -1,20 +1,23 @@
 //! `fanfare dead-letters`: lists, shows, replays, discards and restores dead letters.
 
 mod bulk;
+mod groups;
 mod show;
 
 use std::collections::BTreeMap;
 
 use anyhow::{anyhow, bail};
+use chrono::{DateTime, Utc};
 use fanfare_app::NotReceiving;
 use fanfare_app::dead_letters::{
     self, Action, Kept, Listing, Outcome, Request, Stopped, Stores, settle,
 };
 use fanfare_app::json::dead_letter as view;
-use fanfare_broker::dead_letters::{Choice, Kind};
+use fanfare_core::dead_letter::{Choice, Kind};
 use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
 
-use super::{deliveries, ids};
+use super::{audit, deliveries, ids, users};
 use crate::operator::operator;
 use crate::output::{self, Misuse};
 use crate::settings::Settings;
@@ -26,6 +29,8 @@ use crate::wiring;
 pub(crate) enum Command {
     /// List dead letters, the oldest of each queue first
     List(ListArgs),
+    /// Group dead letters by what they have in common, the largest group first
+    Groups(groups::GroupsArgs),
     /// Show a dead letter with its message
     Show(ShowArgs),
     /// Replay dead letters: events are routed again, deliveries are attempted again
@@ -48,6 +53,31 @@ pub(crate) struct ChoiceArgs {
     /// Only dead letters of this webhook
     #[arg(long, value_name = "ID", value_parser = ids::parse::<WebhookId>)]
     webhook: Option<WebhookId>,
+    /// Only dead letters of this user's webhooks
+    #[arg(long, value_name = "NAME", value_parser = users::name)]
+    owner: Option<Name>,
+    /// Only dead letters of webhooks at this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Only dead letters of events of this type, such as reports.upload
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Only dead letters with this HTTP status of the last answer
+    #[arg(long, value_name = "STATUS")]
+    status: Option<i32>,
+    /// Only dead letters with this cause, from the groups
+    #[arg(long, value_name = "TEXT")]
+    cause: Option<String>,
+    /// Only dead letters that died at this time or later: a time such as 2026-11-23T10:00:00Z, or a
+    /// duration before now such as 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = audit::time)]
+    since: Option<DateTime<Utc>>,
+    /// Only dead letters that died before this time, in the same forms
+    #[arg(long, value_name = "TIME", value_parser = audit::time)]
+    until: Option<DateTime<Utc>>,
+    /// Only dead letters with this text in an id, a name, the reason or the error
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
 }
 
 /// The name of a dead letter queue on the command line.
@@ -65,8 +95,20 @@ impl ChoiceArgs {
             QueueName::Events => Kind::Events,
             QueueName::Deliveries => Kind::Deliveries,
         });
-        let (reason, webhook) = (self.reason.clone(), self.webhook);
-        Choice { ids: ids.to_vec(), kind, reason, webhook }
+        Choice {
+            ids: ids.to_vec(),
+            kind,
+            reason: self.reason.clone(),
+            webhook: self.webhook,
+            owner: self.owner.clone(),
+            host: self.host.clone(),
+            event_type: self.event_type.clone(),
+            status: self.status,
+            cause: self.cause.clone(),
+            since: self.since,
+            until: self.until,
+            text: self.text.clone(),
+        }
     }
 }
 
@@ -120,6 +162,7 @@ pub(crate) struct RestoreArgs {
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     match command {
         Command::List(args) => list(&args, settings).await,
+        Command::Groups(args) => groups::run(&args, settings).await,
         Command::Show(args) => show(&args, settings).await,
         Command::Replay(args) => replay_or_discard(&args, Fate::Replay, settings).await,
         Command::Discard(args) => replay_or_discard(&args, Fate::Discard, settings).await,
@@ -128,17 +171,19 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
 }
 
 async fn list(args: &ListArgs, settings: &Settings) -> anyhow::Result<()> {
+    let store = &wiring::store(settings, "dead-letters")?;
     let session = wiring::session(settings, "dead-letters").await?;
     let choice = args.choice.choice(&[]);
     let listing = Listing { choice, from: None, until: None, limit: None };
     let (mut shown, mut rows) = (Vec::new(), Vec::new());
     // Keep only what is shown, because there may be many messages, and large ones.
     let operator = operator();
-    let listed = dead_letters::list(&session, &operator, listing, |kind, letter| {
+    let stores = Stores { session: &session, store };
+    let listed = dead_letters::list(stores, &operator, listing, |letter| {
         if args.json {
-            shown.push(serde_json::to_value(view::json(kind, &letter)));
+            shown.push(serde_json::to_value(view::json(&letter)));
         } else {
-            rows.push(show::row(kind, &letter));
+            rows.push(show::row(&letter));
         }
     });
     listed.await.map_err(failed)?;
@@ -156,14 +201,14 @@ async fn show(args: &ShowArgs, settings: &Settings) -> anyhow::Result<()> {
     let found = dead_letters::show(stores, &operator(), args.id.clone()).await;
     let found = found.map_err(failed)?;
     session.close().await;
-    let Some((kind, letter)) = found else {
+    let Some(shown) = found else {
         return Err(unknown(&args.id));
     };
     if args.json {
-        return output::print_json(&view::json_with_message(kind, &letter));
+        return output::print_json(&view::json_with_message(&shown));
     }
-    output::print(&table::facts(&show::facts(kind, &letter)))?;
-    output::print(&format!("\n{}\n", show::body_text(&letter)))
+    output::print(&table::facts(&show::facts(&shown)))?;
+    output::print(&format!("\n{}\n", show::body_text(&shown.message)))
 }
 
 async fn restore(args: &RestoreArgs, settings: &Settings) -> anyhow::Result<()> {

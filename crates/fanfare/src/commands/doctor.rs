@@ -1,6 +1,7 @@
 //! `fanfare doctor`: checks everything that Fanfare needs, and says how to fix each problem. It changes
 //! nothing, except that `--repair` repairs queues.
 
+mod bridge;
 mod policies;
 mod publishers;
 mod queues;
@@ -60,6 +61,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
         }
         Err(error) => report.unusable("broker", &error)?,
     }
+    bridge::check(&mut report, settings).await?;
     match wiring::outbound(settings) {
         Ok(_) => report.ok("HTTP client", "ready")?,
         Err(error) => report.wrong("HTTP client", &output::explain(&error))?,

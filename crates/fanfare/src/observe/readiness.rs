@@ -85,6 +85,9 @@ impl BrokerSessions {
     }
 }
 
+/// A further condition of a process: its problem, if it has one.
+pub(crate) type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// The servers that the roles of a process need.
 pub(crate) struct Readiness {
     /// `None` for a process that uses no database.
@@ -92,6 +95,7 @@ pub(crate) struct Readiness {
     broker: Option<BrokerSessions>,
     process: Process,
     stop: CancellationToken,
+    check: Option<Check>,
     /// The database's last answer with its time. Concurrent requests wait for the same answer.
     database: Mutex<Option<(Instant, Option<String>)>>,
 }
@@ -102,8 +106,9 @@ impl Readiness {
         broker: Option<BrokerSessions>,
         process: Process,
         stop: CancellationToken,
+        check: Option<Check>,
     ) -> Self {
-        Self { store, broker, process, stop, database: Mutex::default() }
+        Self { store, broker, process, stop, check, database: Mutex::default() }
     }
 
     /// A line for each reason why the roles can't do their work; empty if they can.
@@ -112,7 +117,8 @@ impl Readiness {
         let broker = self.broker().map(str::to_owned);
         // Without the broker, the state of the queues adds nothing.
         let queues = if broker.is_none() { self.queues() } else { Vec::new() };
-        let problems = [stopping, broker, self.database().await].into_iter().flatten();
+        let check = self.check.as_ref().and_then(|check| check());
+        let problems = [stopping, broker, self.database().await, check].into_iter().flatten();
         problems.chain(queues).collect()
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fanfare_bridge::api::Credentials;
+use fanfare_bridge::directory::Rules;
 use fanfare_core::name::Name;
 use url::Url;
 
@@ -103,7 +104,7 @@ pub(crate) struct Bridge {
         value_name = "ID"
     )]
     #[arg(value_parser = by(source), long_help = "the id of a role")]
-    pub(crate) administrators_role: Option<String>,
+    administrators_role: Option<String>,
 }
 
 /// A text that `Debug` does not show.
@@ -130,6 +131,17 @@ impl Bridge {
     /// The bridge's account.
     pub(crate) fn account(&self) -> Result<&Name, SettingsError> {
         self.user.as_ref().ok_or_else(|| SettingsError::missing("bridge_user"))
+    }
+
+    /// Whether the settings name a report server.
+    pub(crate) fn is_used(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// How the directory is made.
+    pub(crate) fn rules(&self) -> Result<Rules, SettingsError> {
+        let administrators = self.administrators_role.clone();
+        Ok(Rules { account: self.account()?.clone(), administrators })
     }
 
     /// How the bridge signs in.

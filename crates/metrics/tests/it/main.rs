@@ -10,11 +10,13 @@ use fanfare_core::endpoint::Cause;
 use fanfare_core::filter::Filter;
 use fanfare_core::outcome::{DeadReason, DropReason, Outcome};
 use fanfare_core::reject::Reason;
-use fanfare_metrics::{Broker, Console, Deferral, Process, Registry, Router, Unconfirmed, Worker};
+use fanfare_metrics::{
+    Bridge, Broker, Console, Deferral, Process, Registry, Router, Unconfirmed, Worker,
+};
 
 /// The families of each role.
 struct All {
-    registries: [Registry; 3],
+    registries: [Registry; 4],
     router: Router,
     worker: Worker,
     console: Console,
@@ -22,11 +24,13 @@ struct All {
 
 impl All {
     fn new() -> Self {
-        let mut registries = [Registry::new(), Registry::new(), Registry::new()];
-        for registry in &mut registries {
+        let mut registries = [(); 4].map(|()| Registry::new());
+        let [for_router, for_worker, for_console, for_bridge] = &mut registries;
+        for registry in [&mut *for_router, &mut *for_worker, &mut *for_console] {
             let _process = Process::new(registry, "1.2.3", Some("abc"));
         }
-        let [for_router, for_worker, for_console] = &mut registries;
+        let _process = Process::without_database(for_bridge, "1.2.3", Some("abc"));
+        let _bridge = Bridge::new(for_bridge);
         for registry in [&mut *for_router, &mut *for_worker] {
             Broker::new(registry).queue("events", true);
         }
@@ -109,8 +113,11 @@ fn the_documents_list_every_family() {
     let documents = include_str!("../../../../docs/metrics.md");
     let (_, documents) = documents.split_once("## Router").unwrap();
     let (router, documents) = documents.split_once("## Worker").unwrap();
-    let (worker, console) = documents.split_once("## Console").unwrap();
-    for (documented, registry) in [router, worker, console].iter().zip(All::new().registries) {
+    let (worker, documents) = documents.split_once("## Console").unwrap();
+    let (console, bridge) = documents.split_once("## Bridge").unwrap();
+    for (documented, registry) in
+        [router, worker, console, bridge].iter().zip(All::new().registries)
+    {
         let listed: Vec<&str> = documented.lines().filter(|line| line.starts_with("| `")).collect();
         let rows = rows(&registry.text());
         assert_eq!(listed, rows, "docs/metrics.md must have these rows:\n{}", rows.join("\n"));

@@ -216,8 +216,12 @@ impl Store {
             return Ok(DeliveryPage::default());
         }
         let below = filter.below();
+        let shape = QueryShape::of(filter, webhooks);
+        let Some(all) = self.oldest_listed(shape, filter).await? else {
+            return Ok(DeliveryPage::default());
+        };
         let wanted = Wanted {
-            shape: QueryShape::of(filter, webhooks),
+            shape,
             below,
             webhooks,
             state: filter.state.map(State::name),
@@ -225,7 +229,6 @@ impl Store {
             // One more row shows whether there is another page.
             limit: filter.limit.saturating_add(1),
         };
-        let all = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
         // A cursor may be of any time.
         let newest = below.at.min(Utc::now()).checked_sub_signed(NEWEST);
         let newest = newest.unwrap_or(all).max(all);
@@ -248,6 +251,20 @@ impl Store {
             next: next.or_else(|| end.map(Position::before)),
             deliveries: self.deliveries_shown(&keys).await?,
         })
+    }
+
+    /// The beginning of the range of a list; `None` when nothing can be on it. What is not settled is mostly
+    /// new, so that the days before the oldest of it are not opened.
+    async fn oldest_listed(
+        &self,
+        shape: QueryShape,
+        filter: &DeliveryFilter,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let since = filter.since.unwrap_or(DateTime::UNIX_EPOCH);
+        if shape != QueryShape::Open {
+            return Ok(Some(since));
+        }
+        Ok(self.oldest_unsettled().await?.map(|oldest| since.max(oldest)))
     }
 
     /// Reads the deliveries of keys, in the order of the list.

@@ -15,9 +15,9 @@ use crate::rows::Columns as _;
 
 /// The most entries of an index that one page reads.
 pub(crate) const SCAN: i64 = 10_000;
-/// The most events that one page of all deliveries reads. Each of their deliveries matches, and all of
-/// them are sorted. It is the most deliveries of a page, so that only events without webhooks make a
-/// page shorter.
+/// The most events, or dead or dropped deliveries, that one page of all deliveries reads. Each of their
+/// deliveries matches, and all of them are sorted. It is the most deliveries of a page, so that only events
+/// without webhooks, and deliveries that were begun again, make a page shorter.
 const SCAN_OF_ALL: i64 = 1_000;
 /// The entries that each webhook gets of these at least, whatever the number of webhooks.
 const SCAN_OF_A_WEBHOOK: i64 = 100;
@@ -115,7 +115,9 @@ impl Window<'_> {
             QueryShape::Open => self.end_by(client, open, SCAN, &[]).await,
             QueryShape::Ended => {
                 let more: [&(dyn ToSql + Sync); 2] = [&self.state, &self.below.webhook.0];
-                self.end_by(client, END_OF_ENDED, SCAN, &more).await
+                // Without webhooks nearly each of them matches.
+                let entries = if self.webhooks.is_none() { SCAN_OF_ALL } else { SCAN };
+                self.end_by(client, END_OF_ENDED, entries, &more).await
             }
             QueryShape::Webhooks => {
                 let open = self.end_by(client, open, SCAN, &[]).await?;

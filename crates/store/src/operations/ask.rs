@@ -16,7 +16,7 @@ use crate::pool::Store;
 use crate::rows::Columns as _;
 
 /// The most letters of one operation. Further ones need another operation.
-pub const MOST_LETTERS: i64 = 1_000_000;
+pub const MOST_LETTERS: i64 = 500_000;
 
 /// A new operation.
 #[derive(Debug, Clone, Copy)]

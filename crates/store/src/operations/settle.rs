@@ -15,7 +15,12 @@ use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::kept::{Kept, RETURN_MARGIN, kept};
+use crate::letters::leave;
 use crate::rows::Columns as _;
+
+/// Reads the time of death in the header of an event's letter from its encoded properties. By it the
+/// letter's message leaves its queue, though the event may be refused again.
+pub type DiedAt = fn(&[u8]) -> Option<String>;
 
 /// What a step has settled.
 #[derive(Debug, Default)]
@@ -35,6 +40,7 @@ pub(super) async fn settle(
     transaction: &Transaction<'_>,
     operation: &Operation,
     positions: &[i64],
+    died_at: DiedAt,
 ) -> Result<Settled, StoreError> {
     let mut settled = Settled::default();
     if positions.is_empty() {
@@ -63,6 +69,8 @@ pub(super) async fn settle(
         }
     }
     audit::add(transaction, &operation.author, &entries).await?;
+    let died = |event: &Kept| (event.id.simple().to_string(), died_at(&event.properties));
+    leave(transaction, settled.events.iter().map(died)).await?;
     Ok(settled)
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::observe::{observe, receivers};
-use super::settle::{Settled, settle};
+use super::settle::{DiedAt, Settled, settle};
 use super::{KEEP_LETTERS, Operation, read, select, set_state};
 use crate::connection::Transaction;
 use crate::error::StoreError;
@@ -47,14 +47,14 @@ impl Store {
 
     /// Makes a step of an operation: it writes down the outcomes of its letters, and settles further
     /// ones if it is running. There is nothing to publish while another process makes a step.
-    pub async fn operation_step(&self, id: Uuid) -> Result<Stepped, StoreError> {
+    pub async fn operation_step(&self, id: Uuid, died_at: DiedAt) -> Result<Stepped, StoreError> {
         const TAKE: &str = select!("operation_take", "where id = $1 for update of o skip locked");
         let mut client = self.connection("make a step of an operation").await?;
         let transaction = client.transaction().await?;
         let Some(row) = transaction.query_opt(TAKE, &[&id]).await? else {
             return Ok(Stepped::default());
         };
-        let stepped = step(&transaction, read(&row)?).await?;
+        let stepped = step(&transaction, read(&row)?, died_at).await?;
         transaction.commit().await?;
         Ok(stepped)
     }
@@ -63,6 +63,7 @@ impl Store {
 async fn step(
     transaction: &Transaction<'_>,
     mut operation: Operation,
+    died_at: DiedAt,
 ) -> Result<Stepped, StoreError> {
     let mut has_advanced = false;
     if operation.kind == Kind::Replay {
@@ -81,7 +82,7 @@ async fn step(
     } else {
         next(transaction, operation.id, allowance.letters, false).await?
     };
-    let settled = settle(transaction, &operation, &positions).await?;
+    let settled = settle(transaction, &operation, &positions, died_at).await?;
     has_advanced |= !positions.is_empty();
     let taken = u32::try_from(positions.len()).unwrap_or(allowance.letters);
     let used_to = allowance.after(operation.rate, taken);

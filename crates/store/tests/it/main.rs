@@ -20,5 +20,6 @@ mod refusals;
 mod retention;
 mod routing;
 mod statements;
+mod statistics;
 mod support;
 mod workers;

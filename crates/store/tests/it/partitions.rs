@@ -33,6 +33,9 @@ pub(crate) async fn age_ledger(database: &Database, days: i32) {
          select make_partition('event_keys', 'week', week, week + interval '168 hours')
          from (select distinct date_trunc('week', received_at - interval '{days} days', 'UTC') as week
                from event_keys) weeks;
+         -- Near the end of a week, a key is in two of them.
+         delete from event_keys k
+         where exists (select from event_keys o where o.key = k.key and o.week < k.week);
          update events set received_at = received_at - interval '{days} days';
          update attempts set received_at = received_at - interval '{days} days',
                              since = since - interval '{days} days', at = at - interval '{days} days';

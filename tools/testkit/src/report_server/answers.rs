@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use chrono::DateTime;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::state::{Dialect, Hook, Kind, State};
-use super::{ADMINISTRATOR, json as reply, posts};
+use super::{ADMINISTRATOR, posts, reply};
 use crate::http::Request;
 use crate::mutex::hold;
 use crate::receiver::Reply;
@@ -136,10 +137,7 @@ fn read(state: &mut State, user: &str, method: &str, path: &str) -> Option<Reply
     };
     let (roles, is_v3) = if version == "v3" { ("roles", true) } else { ("userroles", false) };
     let in_part = state.switches.v3_in_part && is_v3;
-    let is_administrator = state.roles.values().any(|role| {
-        role.name.eq_ignore_ascii_case("System Administrator")
-            && role.members.iter().any(|it| it == user)
-    });
+    let is_administrator = state.is_administrator(user);
     if !is_there {
         return None;
     }
@@ -175,12 +173,21 @@ fn read(state: &mut State, user: &str, method: &str, path: &str) -> Option<Reply
         [resources] => {
             let kind = Kind::ALL.into_iter().find(|kind| route(*kind, is_v3) == *resources)?;
             let all = state.resources.iter().filter(|((it, _), _)| *it == kind);
-            all.map(|((_, id), category)| json!({ "Id": id, "Name": id, "CategoryId": category }))
-                .collect()
+            all.map(|((_, id), category)| {
+                let changed = state.changed.get(id).and_then(|at| utc(*at));
+                json!({ "Id": id, "Name": id, "CategoryId": category, "LastModifiedDateUtc": changed })
+            })
+            .collect()
         }
         _ => return None,
     };
     Some(reply(200, &list))
+}
+
+/// A time as .NET writes it, without an offset.
+fn utc(seconds: u64) -> Option<String> {
+    let at = DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)?;
+    Some(at.format("%Y-%m-%dT%H:%M:%S").to_string())
 }
 
 fn route(kind: Kind, is_v3: bool) -> &'static str {
@@ -221,9 +228,8 @@ fn webhooks(
             reply(200, &filters.into_iter().collect())
         }
         ("GET", "registrations", _) => {
-            let state = hold(state);
-            let own = state.hooks.values().filter(|hook| hook.creator == user);
-            reply(200, &own.map(|hook| Value::Object(hook.body.clone())).collect())
+            let query = request.path.split_once('?').map(|(_, query)| query);
+            reply(200, &hold(state).listed(user, query.unwrap_or_default()))
         }
         ("POST", "registrations", _) => {
             let id = Uuid::new_v4().simple().to_string();

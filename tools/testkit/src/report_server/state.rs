@@ -1,10 +1,12 @@
 //! What the server has: users, roles, permissions, resources and webhooks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
+
+use super::switches::{Listing, Switches};
 
 /// The two products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,58 +50,6 @@ impl Kind {
             Self::Connections => (2, "DataConnection"),
             Self::Tasks => (3, "ScheduledTask"),
             Self::Alerts => (4, "DataAlert"),
-        }
-    }
-}
-
-/// How the server behaves.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-pub struct Switches {
-    /// At most one sign-in each second.
-    pub rate_limit: bool,
-    /// The number of calls of which the last answers a page; 0: none does.
-    pub html: usize,
-    /// The number of calls of which the last answers 500; 0: none does.
-    pub errors: usize,
-    /// The number of readings in which a user is added in the middle.
-    pub changes_while_read: usize,
-    /// Enumerations are names.
-    pub names: bool,
-    /// Reports' notifications have no category.
-    pub no_category: bool,
-    /// Each POST is made twice.
-    pub twice: bool,
-    /// The number of notifications in a POST.
-    pub at_once: usize,
-    /// Pages of v3 that may be missing are missing.
-    pub v3_in_part: bool,
-    /// There are webhooks.
-    pub has_webhooks: bool,
-    /// The base URL is empty: nothing is posted.
-    pub no_base_url: bool,
-    /// The pauses before the second and the third try of a POST.
-    pub pauses: [Duration; 2],
-    /// How long a token is valid.
-    pub token_life: Duration,
-}
-
-impl Default for Switches {
-    fn default() -> Self {
-        Self {
-            rate_limit: false,
-            html: 0,
-            errors: 0,
-            changes_while_read: 0,
-            names: false,
-            no_category: false,
-            twice: false,
-            at_once: 1,
-            v3_in_part: false,
-            has_webhooks: true,
-            no_base_url: false,
-            pauses: [Duration::from_mins(1), Duration::from_mins(4)],
-            token_life: Duration::from_hours(1),
         }
     }
 }
@@ -155,6 +105,8 @@ pub(super) struct State {
     pub(super) grants: HashMap<String, Vec<(u32, String)>>,
     /// The resources with their categories.
     pub(super) resources: BTreeMap<(Kind, String), Option<String>>,
+    /// When the resources were changed last, in seconds since 1970.
+    pub(super) changed: HashMap<String, u64>,
     pub(super) hooks: BTreeMap<String, Hook>,
     /// The tokens with their users and ends.
     pub(super) tokens: HashMap<String, (String, Instant)>,
@@ -182,6 +134,7 @@ impl State {
             roles: BTreeMap::new(),
             grants: HashMap::new(),
             resources: BTreeMap::new(),
+            changed: HashMap::new(),
             hooks: BTreeMap::new(),
             tokens: HashMap::new(),
             signed_in: None,
@@ -279,6 +232,12 @@ impl State {
         })
     }
 
+    pub(super) fn readers(&self, category: &str, report: &str) -> Vec<String> {
+        let may = |id: &String| self.may_read(id, Kind::Reports, report, Some(category));
+        let readers = self.users.iter().filter(|(id, _)| may(id));
+        readers.map(|(_, user)| user.name.clone()).collect()
+    }
+
     pub(super) fn create(&mut self, kind: Kind, category: Option<&str>) -> (String, Vec<Post>) {
         let id = new_id(11);
         let category = category.filter(|_| kind == Kind::Reports).map(str::to_owned);
@@ -303,6 +262,8 @@ impl State {
 
     /// The POSTs that tell of an action, to the webhooks whose creators may read the resource.
     pub(super) fn act(&mut self, kind: Kind, id: &str, action: &str) -> Vec<Post> {
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        self.changed.insert(id.to_owned(), now);
         if self.switches.no_base_url {
             return Vec::new();
         }
@@ -335,6 +296,56 @@ impl State {
         posts
     }
 
+    pub(super) fn add_webhook(&mut self, creator: &str, url: &str, members: &Value) -> String {
+        let id = new_id(32);
+        let mut body = Map::new();
+        for (name, value) in [
+            ("Id", json!(id)),
+            ("WebHookUri", json!(url)),
+            ("Secret", json!(new_id(32))),
+            ("Description", Value::Null),
+            ("IsPaused", json!(false)),
+            ("Filters", json!(["*"])),
+            ("Headers", json!({})),
+            ("Properties", json!({})),
+        ] {
+            body.insert(name.to_owned(), members.get(name).cloned().unwrap_or(value));
+        }
+        self.hooks.insert(id.clone(), Hook { creator: creator.to_owned(), body });
+        id
+    }
+
+    pub(super) fn webhook(&self, id: &str) -> Value {
+        self.hooks.get(id).map_or(Value::Null, |hook| Value::Object(hook.body.clone()))
+    }
+
+    /// The list of webhooks that a user gets.
+    pub(super) fn listed(&self, user: &str, query: &str) -> Value {
+        let asks_for_all = query == "user=all" && self.is_administrator(user);
+        let is_listed = |hook: &&Hook| match self.switches.listing {
+            Listing::AllForEveryone => true,
+            Listing::AllForAdministrators if asks_for_all => true,
+            _ => hook.creator == user,
+        };
+        let names_users = self.switches.listing == Listing::AllForAdministrators && asks_for_all;
+        let entry = |hook: &Hook| {
+            let mut body = hook.body.clone();
+            if names_users {
+                let name = self.users.get(&hook.creator).map(|user| user.name.clone());
+                body.insert("User".to_owned(), json!(name));
+            }
+            Value::Object(body)
+        };
+        self.hooks.values().filter(is_listed).map(entry).collect()
+    }
+
+    pub(super) fn is_administrator(&self, user: &str) -> bool {
+        self.roles.values().any(|role| {
+            role.name.eq_ignore_ascii_case("System Administrator")
+                && role.members.iter().any(|it| it == user)
+        })
+    }
+
     pub(super) fn webhooks(&self) -> Vec<(String, bool, String)> {
         let text = |hook: &Hook, name: &str| {
             hook.body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -346,10 +357,16 @@ impl State {
         self.hooks.values().map(one).collect()
     }
 
-    pub(super) fn pause_webhooks(&mut self) {
-        for hook in self.hooks.values_mut() {
-            hook.body.insert("IsPaused".to_owned(), json!(true));
+    pub(super) fn edit_webhooks(&mut self, members: &Value) {
+        for (name, value) in members.as_object().into_iter().flatten() {
+            for hook in self.hooks.values_mut() {
+                hook.body.insert(name.clone(), value.clone());
+            }
         }
+    }
+
+    pub(super) fn age(&mut self, by: Duration) {
+        self.changed.values_mut().for_each(|at| *at = at.saturating_sub(by.as_secs()));
     }
 
     /// The permissions of a user or role in one category, as the API shows them.

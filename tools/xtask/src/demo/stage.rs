@@ -39,6 +39,11 @@ pub(crate) struct Fanfare {
 }
 
 impl Fanfare {
+    /// Changes a setting of all commands that follow.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.installation.set(name, value);
+    }
+
     /// Runs a command that must succeed, and returns its output.
     pub(crate) async fn run(&self, arguments: &[&str], stdin: Option<&str>) -> Result<String> {
         self.installation.run(arguments, stdin).await
@@ -86,8 +91,7 @@ impl Stage {
             registered.push(Registered { hook, id });
         }
         for (name, role) in [("router", "router"), ("worker-1", "worker"), ("worker-2", "worker")] {
-            let ready = self.start(fanfare, name, &[role])?.wait_for_line(ready_line(role));
-            step(&format!("starting the {name}"), ready).await?;
+            self.start_role(fanfare, name, role).await?;
         }
         Ok(registered)
     }
@@ -145,7 +149,25 @@ impl Stage {
         }
     }
 
-    fn start(&mut self, fanfare: &Fanfare, name: &str, words: &[&str]) -> Result<&mut Service> {
+    /// Starts a process of a role, and waits until it works.
+    pub(crate) async fn start_role(
+        &mut self,
+        fanfare: &Fanfare,
+        name: &str,
+        role: &str,
+    ) -> Result<()> {
+        let ready = self.start(fanfare, name, &[role])?.wait_for_line(ready_line(role));
+        step(&format!("starting the {name}"), ready).await?;
+        Ok(())
+    }
+
+    /// Starts a process.
+    pub(crate) fn start(
+        &mut self,
+        fanfare: &Fanfare,
+        name: &str,
+        words: &[&str],
+    ) -> Result<&mut Service> {
         self.services.push(fanfare.home.start(name, fanfare.installation.command(words))?);
         self.services.last_mut().context("a service was just added")
     }

@@ -2,10 +2,9 @@
 
 use anyhow::bail;
 use fanfare_app::operations::{self, Plan, Request};
-use fanfare_core::dead_letter::{Choice, Kind as Queue};
 use fanfare_core::operation::{Kind, Rate, State};
 
-use super::{Fate, QueueName, SettleArgs};
+use super::{Fate, SettleArgs};
 use crate::commands::operations::{failed, follow};
 use crate::operator::operator;
 use crate::output;
@@ -47,7 +46,7 @@ pub(super) async fn run(args: &SettleArgs, fate: Fate, settings: &Settings) -> a
         Fate::Replay => Kind::Replay,
         Fate::Discard => Kind::Discard,
     };
-    let choice = choice(args);
+    let choice = args.choice.choice(&args.ids);
     if args.dry_run {
         let plan = operations::plan(&context, &operator, kind, &choice).await.map_err(failed)?;
         return print_plan(fate, &plan);
@@ -78,15 +77,6 @@ pub(super) async fn run(args: &SettleArgs, fate: Fate, settings: &Settings) -> a
         );
     }
     Ok(())
-}
-
-fn choice(args: &SettleArgs) -> Choice {
-    let kind = args.choice.queue.map(|queue| match queue {
-        QueueName::Events => Queue::Events,
-        QueueName::Deliveries => Queue::Deliveries,
-    });
-    let (reason, webhook) = (args.choice.reason.clone(), args.choice.webhook);
-    Choice { ids: args.ids.clone(), kind, reason, webhook, ..Choice::default() }
 }
 
 fn print_plan(fate: Fate, plan: &Plan) -> anyhow::Result<()> {

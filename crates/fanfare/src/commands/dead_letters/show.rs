@@ -1,6 +1,9 @@
 //! Formats dead letters for people.
 
-use fanfare_broker::dead_letters::{DeadLetter, Kind};
+use fanfare_app::clock::rfc3339;
+use fanfare_app::dead_letters::Shown;
+use fanfare_broker::dead_letters::DeadLetter;
+use fanfare_core::dead_letter::Letter;
 
 use crate::output::plain;
 use crate::table::or_dash;
@@ -10,33 +13,35 @@ pub(super) const HEADINGS: [&str; 7] =
     ["ID", "QUEUE", "DEAD SINCE", "REASON", "WEBHOOK", "EVENT", "DETAIL"];
 
 /// The row of a dead letter in a list.
-pub(super) fn row(kind: Kind, letter: &DeadLetter) -> [String; HEADINGS.len()] {
+pub(super) fn row(letter: &Letter) -> [String; HEADINGS.len()] {
     [
         letter.id.clone(),
-        kind.name().to_owned(),
-        or_dash(letter.dead_at.as_ref()),
+        letter.kind.name().to_owned(),
+        rfc3339(letter.died_at),
         letter.reason.clone(),
-        or_dash(letter.webhook(kind)),
-        or_dash(letter.event(kind)),
+        or_dash(letter.webhook),
+        or_dash(letter.event.as_ref()),
         letter.detail.clone(),
     ]
 }
 
 /// All properties of a dead letter.
-pub(super) fn facts(kind: Kind, letter: &DeadLetter) -> Vec<(&'static str, String)> {
+pub(super) fn facts(shown: &Shown) -> Vec<(&'static str, String)> {
+    let Shown { letter, message } = shown;
     vec![
         ("Id", letter.id.clone()),
-        ("Queue", kind.name().to_owned()),
+        ("Queue", letter.kind.name().to_owned()),
         ("Reason", letter.reason.clone()),
         ("Detail", letter.detail.clone()),
-        ("Dead since", or_dash(letter.dead_at.as_ref())),
-        ("Webhook", or_dash(letter.webhook(kind))),
-        ("Owner", or_dash(letter.owner(kind))),
-        ("Event", or_dash(letter.event(kind))),
-        ("Attempts", or_dash(letter.attempts(kind))),
-        ("Last status", or_dash(letter.last_status(kind))),
-        ("Routing key", letter.routing_key.clone()),
-        ("Content type", or_dash(letter.message.content_type.as_ref())),
+        ("Error", or_dash(letter.error.as_ref())),
+        ("Dead since", rfc3339(letter.died_at)),
+        ("Webhook", or_dash(letter.webhook)),
+        ("Owner", or_dash(letter.owner.as_ref())),
+        ("Event", or_dash(letter.event.as_ref())),
+        ("Attempts", or_dash(letter.attempts)),
+        ("Last status", or_dash(letter.last_status)),
+        ("Routing key", message.routing_key.clone()),
+        ("Content type", or_dash(message.message.content_type.as_ref())),
     ]
 }
 

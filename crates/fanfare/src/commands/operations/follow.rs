@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use anyhow::Context as _;
 use fanfare_broker::Session;
 use fanfare_core::operation::State;
-use fanfare_router::operations::{WAIT, step};
+use fanfare_router::operations::{WAIT, step, sweep_queues};
 use fanfare_store::Store;
 use fanfare_store::operations::Operation;
 use uuid::Uuid;
@@ -28,6 +28,7 @@ pub(crate) async fn follow(
         line.show(&operation);
         if operation.state.has_ended() {
             line.end();
+            sweep_queues(store, session).await?;
             return Ok(operation);
         }
         // A router goes on with what could not be published.

@@ -7,9 +7,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use fanfare_app::{Publisher, clock};
-use fanfare_bridge::api::Api;
 use fanfare_bridge::clock::Clock;
-use fanfare_bridge::directory::Rules;
 use fanfare_bridge::folder::Folder;
 use fanfare_bridge::{Bridge, Config};
 use fanfare_core::webhook::Secret;
@@ -22,23 +20,20 @@ use crate::wiring;
 
 /// Runs a bridge until a signal stops it.
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let mut observer = Observer::new(settings, "bridge").await?;
-    observer.without_database();
+    let mut observer = Observer::without_database(settings, "bridge").await?;
     let bridge = &settings.bridge;
     let folder = Folder::open(&settings.bridge_folder()?)?;
     let config = Config {
-        api: Api::new(wiring::USER_AGENT, bridge.server()?, bridge.credentials()?)?,
+        api: wiring::report_server(settings)?,
         publisher: Publisher::new(wiring::broker(settings, "bridge")?),
         url: bridge.url()?.clone(),
         secret: secret(folder.path())?,
         source: bridge.source.clone(),
         journal_limit: bridge.journal_limit(),
-        rules: Rules {
-            account: bridge.account()?.clone(),
-            administrators: bridge.administrators_role.clone(),
-        },
+        rules: bridge.rules()?,
         poll_every: bridge.poll,
         clock: Clock::new(clock::now),
+        metrics: observer.bridge(),
         folder,
     };
     let wanted = bridge.listen;
@@ -51,6 +46,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let address = listener.local_addr().context("failed to find out the port")?;
     tracing::info!("listening on http://{address} for the report server");
     let bridge = Bridge::open(config)?;
+    observer.check(bridge.problem());
     let role = Role::new("bridge", |stop| bridge.run(listener, stop));
     observer.run(settings, vec![role]).await
 }

@@ -1,5 +1,7 @@
-//! The choice of dead letters, and the facts about a letter that its headers hold.
+//! The facts about a letter that its headers hold.
 
+use chrono::{DateTime, Utc};
+use fanfare_core::dead_letter::{Kind, Letter, Source};
 use fanfare_core::event::MAX_ATTRIBUTE;
 use fanfare_core::ids::WebhookId;
 use fanfare_core::job::Job;
@@ -7,68 +9,12 @@ use fanfare_core::job::Job;
 use crate::letter::{ATTEMPTS, DeadLetter, EVENT, LAST_STATUS, OWNER, WEBHOOK, cut};
 use crate::topology::Queue;
 
-/// The kind of a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Events and directory documents.
-    Events,
-    /// Deliveries.
-    Deliveries,
-}
-
-impl Kind {
-    /// Both kinds.
-    pub const ALL: [Self; 2] = [Self::Events, Self::Deliveries];
-
-    /// The queue of these letters.
-    #[must_use]
-    pub fn queue(self) -> Queue {
-        match self {
-            Self::Events => Queue::EventsDead,
-            Self::Deliveries => Queue::DeliveriesDead,
-        }
-    }
-
-    /// The name that people use for the queue.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Deliveries => "deliveries",
-        }
-    }
-
-    /// The kind that people use this name for.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-/// A choice of dead letters: all of them, unless a field narrows it.
-#[derive(Clone, Debug, Default)]
-pub struct Choice {
-    /// Only letters with these ids; empty for all.
-    pub ids: Vec<String>,
-    /// Only of this kind.
-    pub kind: Option<Kind>,
-    /// Only with this reason.
-    pub reason: Option<String>,
-    /// Only of this webhook.
-    pub webhook: Option<WebhookId>,
-}
-
-impl Choice {
-    /// Whether anything but the kind narrows it.
-    #[must_use]
-    pub fn narrows(&self) -> bool {
-        !self.ids.is_empty() || self.reason.is_some() || self.webhook.is_some()
-    }
-
-    pub(super) fn takes(&self, kind: Kind, letter: &DeadLetter) -> bool {
-        let named = self.ids.is_empty() || self.ids.contains(&letter.id);
-        let reason = self.reason.as_ref().is_none_or(|reason| letter.reason == *reason);
-        named && reason && self.webhook.is_none_or(|webhook| letter.webhook(kind) == Some(webhook))
+/// The queue of the letters of a kind.
+#[must_use]
+pub fn queue_of(kind: Kind) -> Queue {
+    match kind {
+        Kind::Events => Queue::EventsDead,
+        Kind::Deliveries => Queue::DeliveriesDead,
     }
 }
 
@@ -120,6 +66,34 @@ impl DeadLetter {
     #[must_use]
     pub fn last_status(&self, kind: Kind) -> Option<i64> {
         self.int(kind, LAST_STATUS)
+    }
+
+    /// What the index says about a letter that only its queue has. It counts as having died `now`, unless
+    /// a header says when.
+    #[must_use]
+    pub fn facts(&self, kind: Kind, now: DateTime<Utc>) -> Letter {
+        let died_at = self.dead_at.as_deref().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+        let number = |number: i64| i32::try_from(number).ok();
+        Letter {
+            id: self.id.clone(),
+            kind,
+            source: Source::Broker,
+            died_by: None,
+            webhook: self.webhook(kind),
+            owner: self.owner(kind).map(str::to_owned),
+            host: None,
+            event_type: Some(self.routing_key.clone()).filter(|_| kind == Kind::Events),
+            event: self.event(kind),
+            reason: self.reason.clone(),
+            detail: self.detail.clone(),
+            outcome: None,
+            last_status: self.last_status(kind).and_then(number),
+            attempts: self.attempts(kind).and_then(number),
+            error: None,
+            cause: None,
+            bytes: 0,
+            died_at: died_at.map_or(now, |at| at.with_timezone(&Utc)),
+        }
     }
 
     fn text(&self, kind: Kind, name: &str) -> Option<&str> {

@@ -1,0 +1,123 @@
+//! The console's pages and the API's lists, each asked for as a browser or a program does.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::{Days, Utc};
+use fanfare_store::Store;
+use fanfare_store::deliveries::DeliveryFilter;
+use reqwest::Client;
+use reqwest::header::{AUTHORIZATION, COOKIE};
+
+use super::fill::TOKEN;
+use super::{PART, quantile};
+use crate::plan::Plan;
+use crate::progress::say;
+use crate::report::Report;
+use crate::stage::Stage;
+use crate::world::World;
+
+/// A console, and the paths that are asked for, each with the name of its figure.
+pub(super) struct Pages {
+    client: Client,
+    address: String,
+    paths: Vec<(&'static str, String)>,
+}
+
+impl Pages {
+    /// Starts a console, and chooses what the pages are about.
+    pub(super) async fn open(
+        stage: &Stage,
+        plan: &Plan,
+        world: &mut World,
+        store: &Store,
+    ) -> Result<Self> {
+        let address = world.start_console(stage).await?;
+        let webhooks = store.webhooks_list(None).await?;
+        let stored = webhooks.iter().find(|webhook| webhook.owner.as_str().starts_with("owner"));
+        let hook = stored.context("no webhook is stored")?.id;
+        let of_hook = DeliveryFilter { webhook: Some(hook), limit: 1, ..DeliveryFilter::default() };
+        let newest = store.deliveries_page(&of_hook).await?.deliveries;
+        let delivery = newest.first().context("a webhook has no delivery")?.id;
+        // An event from the middle of the days.
+        let day = (Utc::now() - Days::new(plan.partitions_days / 2)).format("%Y%m%d");
+        let event = format!("{day}-7");
+        let api = "/api/v1";
+        let paths = vec![
+            ("page: webhooks", "/webhooks".to_owned()),
+            ("page: webhooks by success rate", "/webhooks?sort=rate".to_owned()),
+            ("page: a webhook", format!("/webhooks/{hook}")),
+            ("page: deliveries of a webhook", format!("/webhooks/{hook}/deliveries")),
+            (
+                "page: dead deliveries of a webhook",
+                format!("/webhooks/{hook}/deliveries?state=dead"),
+            ),
+            ("page: a delivery", format!("/webhooks/{hook}/deliveries/{delivery}")),
+            ("page: storage", "/storage".to_owned()),
+            ("page: audit", "/audit".to_owned()),
+            ("deliveries", format!("{api}/deliveries")),
+            ("deliveries of a webhook", format!("{api}/deliveries?webhook={hook}")),
+            ("deliveries of an owner", format!("{api}/deliveries?owner=owner1")),
+            ("deliveries, delivered", format!("{api}/deliveries?state=delivered")),
+            ("deliveries, retrying", format!("{api}/deliveries?state=retrying")),
+            ("deliveries, pending", format!("{api}/deliveries?state=pending")),
+            ("deliveries, dead", format!("{api}/deliveries?state=dead")),
+            (
+                "deliveries, dead, of a webhook",
+                format!("{api}/deliveries?state=dead&webhook={hook}"),
+            ),
+            ("deliveries, dropped", format!("{api}/deliveries?state=dropped")),
+            ("deliveries of an event", format!("{api}/deliveries?event={event}")),
+            ("a delivery", format!("{api}/deliveries/{delivery}")),
+            ("events", format!("{api}/events")),
+            ("events of a type", format!("{api}/events?type=reports.edit")),
+            ("an event", format!("{api}/events/{event}")),
+            ("statistics of all, a day", format!("{api}/statistics")),
+            ("statistics of all, a month", format!("{api}/statistics?hours=744")),
+            ("statistics of a webhook, a day", format!("{api}/statistics?webhook={hook}")),
+            (
+                "statistics of a webhook, a month",
+                format!("{api}/statistics?webhook={hook}&hours=744"),
+            ),
+            ("statistics of an owner, a month", format!("{api}/statistics?owner=owner1&hours=744")),
+            ("storage", format!("{api}/storage")),
+            ("audit", format!("{api}/audit")),
+            ("dead letters", format!("{api}/dead-letters?queue=deliveries")),
+        ];
+        Ok(Self { client: Client::builder().no_proxy().build()?, address, paths })
+    }
+
+    /// Asks for each of them some times, and adds the median and the 99th percentile of the times.
+    pub(super) async fn measure(&self, plan: &Plan, report: &mut Report, when: &str) -> Result<()> {
+        say(&format!("partitions: {when}pages"));
+        for (name, path) in &self.paths {
+            // The first ones plan statements, and load pages from the disk.
+            for _ in 0..2 {
+                self.get(path).await?;
+            }
+            let mut times = Vec::new();
+            for _ in 0..plan.partitions_calls {
+                times.push(self.get(path).await?);
+            }
+            for (quantile_name, share) in [("p50", 0.5), ("p99", 0.99)] {
+                let name = format!("{when}{name}, {quantile_name}");
+                report.add(PART, &name, "ms", quantile(&times, share));
+            }
+        }
+        Ok(())
+    }
+
+    /// Milliseconds from the request to the end of the answer.
+    async fn get(&self, path: &str) -> Result<f64> {
+        let url = format!("{}{path}", self.address);
+        let request = self.client.get(&url).header(AUTHORIZATION, format!("Bearer {TOKEN}"));
+        let request = request.header(COOKIE, format!("fanfare_session={TOKEN}"));
+        let start = Instant::now();
+        let answer = request.send().await.with_context(|| format!("asking for {path}"))?;
+        let status = answer.status();
+        let body = answer.text().await?;
+        let taken = start.elapsed().as_secs_f64() * 1e3;
+        ensure!(status == 200, "{path} answers {status}: {body}");
+        Ok(taken)
+    }
+}
