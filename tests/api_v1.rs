@@ -6,6 +6,7 @@ mod deliveries;
 mod described;
 mod events;
 mod limits;
+mod operations;
 mod pages;
 mod secrets;
 mod test_events;

@@ -6,6 +6,7 @@ mod deliveries;
 mod forgery;
 mod grid;
 mod hostile;
+mod operations;
 mod proxies;
 mod resend;
 mod sessions;

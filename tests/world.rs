@@ -303,6 +303,27 @@ impl World {
         rows.lines().map(id).collect()
     }
 
+    /// Inserts dead deliveries, each of an event of its own, without messages in the queue.
+    pub(crate) fn insert_dead(&self, webhook: &str, n: u32) {
+        self.sql(&format!(
+            "with made as (
+                 insert into events (key, batch, position, source, event_id, event_type, subject,
+                                     decided_revision, notification, webhooks)
+                 select key, key, 0, '/dead', n::text, 'tasks.execute', 'tasks/t1', 1,
+                        '{{\"Action\":\"tasks\",\"UserAction\":\"execute\"}}', array['{webhook}'::uuid]
+                 from (select gen_random_uuid() as key, n from generate_series(1, {n}) n) keys
+                 returning key, received_at
+             )
+             insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
+                                   at, duration_ms, outcome, status, revision, received_at)
+             select key, '{webhook}', 1, 1, 1, received_at, 'dead', 'exhausted', received_at, 5,
+                    'status', 500, 0, received_at
+             from made"
+        ));
+        // There are no messages in their queue, which a router would miss.
+        self.sql("update dead_letters set copies = 0");
+    }
+
     /// Waits until a webhook has `count` deliveries, all in `state`; returns them, the newest first.
     pub(crate) async fn deliveries(&self, webhook: &str, state: &str, count: usize) -> Vec<Value> {
         let what = format!("{count} deliveries {state}");

@@ -42,6 +42,13 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
            directory_gaps, directory_refusals, directory_departures
         to fanfare_router;
     grant select, update on directory_state to fanfare_router;
+    -- Bulk operations on dead letters: it begins deliveries again, or discards their letters, with an
+    -- entry of the audit trail for each.
+    grant select, update, delete on operations, operation_letters to fanfare_router;
+    grant select (id, owner, owner_key, paused, deleted_at) on webhooks to fanfare_router;
+    grant insert on attempts to fanfare_router;
+    grant select, insert on discards to fanfare_router;
+    grant insert on audit to fanfare_router;
     -- The months of the audit trail. What it pauses, a trigger writes there.
     grant execute on function make_audit_partitions(integer) to fanfare_router;
 end if;
@@ -98,6 +105,9 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on kept_messages to fanfare_console;
     grant select, insert, update on claims to fanfare_console;
     grant select, insert, update on resends to fanfare_console;
+    -- Bulk operations on dead letters, and restoring what they discarded.
+    grant select, insert, update on operations, operation_letters to fanfare_console;
+    grant select, delete on discards to fanfare_console;
     -- The sizes of the ledger's partitions.
     grant select on ledger_partitions to fanfare_console;
     -- How webhooks do, for the grid.

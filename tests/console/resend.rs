@@ -41,25 +41,6 @@ async fn confirmed(browser: &mut Browser, page: &str, count: &str) -> String {
     path
 }
 
-/// Inserts dead deliveries.
-fn insert_dead(world: &World, webhook: &str, n: u32) {
-    world.sql(&format!(
-        "with made as (
-             insert into events (key, batch, position, source, event_id, event_type, subject,
-                                 decided_revision, notification, webhooks)
-             select key, key, 0, '/dead', n::text, 'tasks.execute', 'tasks/t1', 1,
-                    '{{\"Action\":\"tasks\",\"UserAction\":\"execute\"}}', array['{webhook}'::uuid]
-             from (select gen_random_uuid() as key, n from generate_series(1, {n}) n) keys
-             returning key, received_at
-         )
-         insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason,
-                               at, duration_ms, outcome, status, revision, received_at)
-         select key, '{webhook}', 1, 1, 1, received_at, 'dead', 'exhausted', received_at, 5,
-                'status', 500, 0, received_at
-         from made"
-    ));
-}
-
 fn count_resent(world: &World) -> String {
     world.sql("select count(*) from attempts where entry = 2 and state = 'pending' and tries = 0")
 }
@@ -115,7 +96,7 @@ async fn resend_continues_after_a_console_died_and_sends_nothing_twice() {
     let console = Console::start().await;
     let receiver = Receiver::start().await;
     let webhook = console.world.webhook(&receiver.url("/hook")).await;
-    insert_dead(&console.world, &webhook, 600);
+    console.world.insert_dead(&webhook, 600);
     let mut anna = console.user("anna").await;
     let page = format!("/webhooks/{webhook}");
     let path = confirmed(&mut anna, &page, "600 deliveries failed").await;
@@ -147,7 +128,7 @@ async fn resend_continues_after_a_console_died_and_sends_nothing_twice() {
 async fn resend_begun_by_the_api_is_shown_and_cancelled_on_the_page() {
     let console = Console::start().await;
     let webhook = console.world.webhook("http://127.0.0.1:9/").await;
-    insert_dead(&console.world, &webhook, 300);
+    console.world.insert_dead(&webhook, 300);
     let mut anna = console.user("anna").await;
     let page = format!("/webhooks/{webhook}");
     let api = format!("/api/v1{page}/retry-failed");
@@ -181,7 +162,7 @@ async fn resend_begun_by_the_api_is_shown_and_cancelled_on_the_page() {
 async fn resend_is_visible_to_its_owner_only_and_can_be_cancelled() {
     let console = Console::start().await;
     let webhook = console.world.webhook("http://127.0.0.1:9/").await;
-    insert_dead(&console.world, &webhook, 300);
+    console.world.insert_dead(&webhook, 300);
     let page = format!("/webhooks/{webhook}");
     let mut anna = console.user("anna").await;
     let path = confirmed(&mut anna, &page, "300 deliveries failed").await;

@@ -62,8 +62,19 @@ const CONSOLES: Crew = Crew {
     in_turn: false,
 };
 
+/// Routers that end in the middle of a bulk operation's step.
+const OPERATING: Crew = Crew {
+    role: "router",
+    processes: 2,
+    steps: &[Step::OperationSettles, Step::OperationPublishes],
+    kills: KILLS,
+    percent: LIKELY,
+    in_turn: false,
+};
+
 /// The crews of these tests.
-pub(super) const CREWS: [&Crew; 6] = [&GONE, &WAITING, &HELD, &CUT_OFF, &RECONCILERS, &CONSOLES];
+pub(super) const CREWS: [&Crew; 7] =
+    [&GONE, &WAITING, &HELD, &CUT_OFF, &RECONCILERS, &CONSOLES, &OPERATING];
 
 /// Lets the ledger refuse rows of attempts while `ledger_fault` says so, as a database does that is
 /// about to stop.
@@ -218,6 +229,38 @@ async fn consoles_that_end_in_the_middle_of_a_resend_lose_nothing() {
     let played = scene.play(resend_for_ever(&world)).await;
     Verdict::of_all_webhooks(&world, &played).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_that_end_in_the_middle_of_an_operation_lose_nothing() {
+    let world = world().await.with("FANFARE_RETRY_ATTEMPTS", "1");
+    let scene = Scene {
+        world: &world,
+        crews: &[OPERATING, WORKER],
+        answer: |_, _| Reply::status(500),
+        publish: one_event,
+        pace: SLOW_PACE,
+    };
+    let replay_for_ever = repeat(Duration::from_millis(300), async || {
+        world.sql(REPLAY_ALL);
+    });
+    let played = scene.play(replay_for_ever).await;
+    Verdict::of_all_webhooks(&world, &played).await;
+}
+
+/// Begins an operation with all dead deliveries, unless there is one. It is put where any router finds
+/// it, because an API would need a console.
+const REPLAY_ALL: &str = "
+    with begun as (
+        insert into operations (id, kind, filter, canary, door, total)
+        select gen_random_uuid(), 'replay', '{}', false, 'cli', count(*) from dead_letters
+        where settled_at is null and kind = 'deliveries'
+        having count(*) > 0 and not exists (select from operations where state = 'running')
+        returning id
+    )
+    insert into operation_letters (operation, position, letter, batch, webhook, entry, received_at,
+                                   reason)
+    select b.id, row_number() over (), d.id, d.batch, d.webhook, d.entry, d.received_at, d.reason
+    from begun b, dead_letters d where d.settled_at is null and d.kind = 'deliveries'";
 
 /// Asks for what died in the last two seconds to be sent again. A console that is asked begins at once,
 /// so the request is put where it is found by any console.

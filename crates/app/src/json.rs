@@ -6,5 +6,6 @@ pub mod dead_letter_group;
 pub mod delivery;
 pub mod event;
 pub mod explanation;
+pub mod operation;
 pub mod storage;
 pub mod webhook;

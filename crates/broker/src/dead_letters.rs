@@ -13,6 +13,7 @@ mod restore;
 mod walk;
 
 use crate::error::BrokerError;
+use crate::message::Message;
 use crate::session::Session;
 use crate::topology::Queue;
 
@@ -34,6 +35,13 @@ pub enum Verdict {
     Take,
     /// It stays in the queue, and the walk ends.
     Stop,
+}
+
+/// The time of death in the header of a letter, from its properties as AMQP encodes them.
+#[must_use]
+pub fn died_at(properties: &[u8]) -> Option<String> {
+    let message = Message::from_encoded(properties, Vec::new())?;
+    DeadLetter::of_message(message).dead_at
 }
 
 /// Walks once over the letters that a dead letter queue has at the start, the oldest first, and

@@ -22,6 +22,7 @@ mod form;
 pub(crate) mod grid;
 mod health;
 mod history;
+pub(crate) mod operations;
 mod page;
 pub(crate) mod provider;
 mod provider_error;
@@ -45,6 +46,8 @@ pub(crate) use error::no_route;
 pub(crate) const WEBHOOKS: &str = "/webhooks";
 /// The path of the audit trail.
 pub(crate) const AUDIT: &str = "/audit";
+/// The path of the bulk operations on dead letters.
+pub(crate) const OPERATIONS: &str = "/operations";
 /// The path of the sizes of what the database holds.
 pub(crate) const STORAGE: &str = "/storage";
 /// The path of the sign-in page.

@@ -66,8 +66,8 @@ fn publishing() -> UtoipaMethodRouter<Shared> {
 /// The routes of the second API. Its paths are below [`v1::BASE`], and are not folded.
 fn v1() -> (Router<Shared>, OpenApi) {
     use v1::{
-        audit, dead_letters, deliveries, events, limits, problem, resends, statistics, storage,
-        webhooks,
+        audit, dead_letters, deliveries, events, limits, operations, problem, resends, statistics,
+        storage, webhooks,
     };
     let (router, description) = OpenApiRouter::default()
         .routes(routes!(webhooks::show, webhooks::change))
@@ -84,6 +84,12 @@ fn v1() -> (Router<Shared>, OpenApi) {
         .routes(routes!(dead_letters::groups))
         .routes(routes!(dead_letters::replay_all))
         .routes(routes!(dead_letters::discard))
+        .routes(routes!(operations::list, operations::begin))
+        .routes(routes!(operations::show))
+        .routes(routes!(operations::pause))
+        .routes(routes!(operations::resume))
+        .routes(routes!(operations::cancel))
+        .routes(routes!(operations::undo))
         .routes(routes!(statistics::show))
         .routes(routes!(audit::list))
         .routes(routes!(storage::show))
@@ -97,8 +103,8 @@ fn v1() -> (Router<Shared>, OpenApi) {
 
 fn pages() -> Router<Shared> {
     use pages::{
-        assets, audit, deletion, deliveries, delivery, edit, grid, provider, resend, row, secret,
-        sign_in, signature, storage, test, webhook,
+        assets, audit, deletion, deliveries, delivery, edit, grid, operations, provider, resend,
+        row, secret, sign_in, signature, storage, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
@@ -109,6 +115,13 @@ fn pages() -> Router<Shared> {
         .route("/assets/{name}", get(assets::show))
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
         .route(pages::AUDIT, get(audit::show))
+        .route(pages::OPERATIONS, get(operations::list).post(operations::begin))
+        .route("/operations/new", get(operations::new))
+        .route("/operations/{id}", get(operations::show))
+        .route("/operations/{id}/pause", post(operations::pause))
+        .route("/operations/{id}/resume", post(operations::resume))
+        .route("/operations/{id}/cancel", post(operations::cancel))
+        .route("/operations/{id}/undo", post(operations::undo))
         .route(pages::STORAGE, get(storage::show))
         .route("/webhooks/new", get(edit::new))
         .route("/webhooks/{id}", get(webhook::show))

@@ -21,7 +21,8 @@
 //!    answer.
 //! 6. [`explain`] gives the reasons why an event was sent to a webhook or not. [`test_event`]
 //!    builds the event with which an owner tests a webhook.
-//! 7. [`audit`] makes the entries of the audit trail.
+//! 7. [`audit`] makes the entries of the audit trail. [`operation`] decides how bulk operations of
+//!    administrators go on.
 //! 8. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;
@@ -49,6 +50,7 @@ pub mod kept;
 pub mod mask;
 pub mod name;
 pub mod notification;
+pub mod operation;
 pub mod outcome;
 pub mod pace;
 pub mod password;

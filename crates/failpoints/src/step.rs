@@ -109,4 +109,9 @@ steps! {
     ResendRestarts = "resend-restarts" refines "Reconciles",
     /// The jobs of a resend are confirmed, or left to the ledger.
     ResendPublishes = "resend-publishes" refines "Reconciles",
+
+    /// A step of a bulk operation has settled dead letters in the ledger.
+    OperationSettles = "operation-settles" refines "Reconciles",
+    /// The jobs and events of a bulk operation's step are confirmed.
+    OperationPublishes = "operation-publishes" refines "Reconciles",
 }

@@ -12,6 +12,7 @@ mod events;
 mod ids;
 mod listen;
 mod migrate;
+mod operations;
 mod probe;
 mod publish;
 mod publishers;
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     /// List, show, replay and discard dead letters: events and deliveries that were given up
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// List, show, pause, resume and cancel bulk operations on dead letters
+    #[command(subcommand)]
+    Operations(operations::Command),
     /// Show the partitions of the ledger and of the audit trail with their ages and sizes, drop those
     /// that are no longer kept, and remove payloads that are too old, as routers do by themselves
     Retention(retention::Args),
@@ -124,6 +128,7 @@ impl Command {
             Self::Access(command) => access::run(command, settings).await,
             Self::Deliveries(command) => deliveries::run(command, settings).await,
             Self::DeadLetters(command) => dead_letters::run(command, settings).await,
+            Self::Operations(command) => operations::run(command, settings).await,
             Self::Retention(args) => retention::run(&args, settings).await,
             Self::Erase(args) => erase::run(args, settings).await,
             Self::Publish(args) => publish::run(&args, settings).await,

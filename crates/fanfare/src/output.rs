@@ -124,6 +124,12 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Writes a text over the last line of a terminal on stderr, for a person.
+pub(crate) fn progress(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "\r\u{1b}[K{}", plain(text)).and_then(|()| stderr.flush());
+}
+
 /// Escapes the control characters of text from outside, so that it is safe for a terminal.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {

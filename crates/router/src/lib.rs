@@ -11,7 +11,8 @@
 //! Besides, `workers` looks which workers have died, `repair` declares broken job queues again,
 //! `maintenance` removes old rows, `retention` makes and drops the ledger's partitions, and `gauges`
 //! measures the queues and the ledger. `restoring` publishes kept messages that the broker has lost.
-//! `letters` keeps the queues of dead letters and their index the same. Any number of routers run at the same time.
+//! `letters` keeps the queues of dead letters and their index the same, and `operations` makes the steps
+//! of administrators' bulk operations. Any number of routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ mod jobs;
 mod kept;
 mod letters;
 mod maintenance;
+pub mod operations;
 mod outgoing;
 mod reconcile;
 mod refusal;
@@ -132,6 +134,7 @@ async fn work(
         retention::run(config, stop),
         restoring::run(config, session, stop),
         letters::run(config, session, stop),
+        operations::run(config, session, stop),
         gauges::run(config, session, stop),
         lost(session, stop),
     );

@@ -137,7 +137,7 @@ fn encoded(Kept { id, properties, body, .. }: Kept) -> EncodedLetter {
 }
 
 /// A message for the routers that did not come back. `None` if it can't be decoded.
-fn again(kept: Kept) -> Option<(Destination, Message)> {
+pub(crate) fn again(kept: Kept) -> Option<(Destination, Message)> {
     let (id, kind) = (kept.id, kept.kind);
     let mut message = encoded(kept).decode()?;
     match kind {

@@ -271,7 +271,7 @@ impl Store {
     }
 }
 
-fn kept(row: &Row) -> Result<Kept, StoreError> {
+pub(crate) fn kept(row: &Row) -> Result<Kept, StoreError> {
     let kind: &str = row.column("kind")?;
     Ok(Kept {
         id: row.column("id")?,

@@ -20,6 +20,7 @@ use choice::Conditions;
 
 pub use groups::{Group, Groups, Refused};
 pub use queue::{Leaving, Missed};
+pub(crate) use settle::leave;
 pub use settle::{EventReplay, ReplayedEvent};
 
 /// The order of a list.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use fanfare_broker::dead_letters::{DeadLetter, EncodedLetter, Replay, replay};
+use fanfare_broker::dead_letters::{DeadLetter, EncodedLetter, Replay, died_at, replay};
 use fanfare_broker::{Destination, Message, PublishError, job};
 use fanfare_core::audit::entry::Letter as AuditLetter;
 use fanfare_core::audit::{Author, Entry};
@@ -228,12 +228,6 @@ fn message(event: ReplayedEvent) -> Option<(&'static str, Destination, Message)>
         Replay::Message(queue, message) => Some((queue.name(), queue.into(), *message)),
         Replay::Delivery(..) => None,
     }
-}
-
-/// The time of death in the header of a letter, from its encoded properties.
-fn died_at(properties: &[u8]) -> Option<String> {
-    let message = Message::from_encoded(properties, Vec::new())?;
-    DeadLetter::of_message(message).dead_at
 }
 
 /// The entry of the audit trail about a letter.

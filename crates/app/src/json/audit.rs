@@ -28,7 +28,7 @@ pub struct Json<'a> {
     correlation: Option<&'a str>,
     /// A stable code, such as `webhook.paused`.
     action: &'a str,
-    /// `webhook`, `webhooks`, `account`, `delivery`, `dead-letter`, `resend` or `directory`.
+    /// `webhook`, `webhooks`, `account`, `delivery`, `dead-letter`, `resend`, `operation` or `directory`.
     object_kind: &'a str,
     /// The id of the object.
     object_id: &'a str,

@@ -34,6 +34,8 @@ pub(super) enum Part {
     Webhooks,
     Audit,
     /// For administrators.
+    Operations,
+    /// For administrators.
     Storage,
 }
 
@@ -64,6 +66,10 @@ impl Frame {
         self.part == Part::Audit
     }
 
+    pub(super) fn is_operations(&self) -> bool {
+        self.part == Part::Operations
+    }
+
     pub(super) fn is_storage(&self) -> bool {
         self.part == Part::Storage
     }
@@ -71,6 +77,11 @@ impl Frame {
     /// The same frame around the audit trail.
     pub(super) fn of_audit(self) -> Self {
         Self { part: Part::Audit, ..self }
+    }
+
+    /// The same frame around the bulk operations.
+    pub(super) fn of_operations(self) -> Self {
+        Self { part: Part::Operations, ..self }
     }
 
     /// The same frame around the sizes of what the database holds.

@@ -2,6 +2,7 @@
 
 use fanfare_core::audit::{Action, Door};
 use fanfare_core::explain::OwnerState;
+use fanfare_core::operation::{Refusal, State as OperationState};
 use fanfare_core::outcome::State;
 use fanfare_core::webhook::PauseReason;
 use fanfare_store::deliveries::ResendEnd;
@@ -70,6 +71,32 @@ pub(super) fn outcome(code: &str) -> &str {
     }
 }
 
+/// The state of a bulk operation.
+pub(super) fn operation_state(state: OperationState) -> &'static str {
+    match state {
+        OperationState::Running => "Running.",
+        OperationState::Paused => "Paused.",
+        OperationState::Done => "Done.",
+        OperationState::Cancelled => "Cancelled.",
+        OperationState::Stopped => "Stopped: receivers failed again.",
+    }
+}
+
+/// Why a bulk operation keeps letters. A code of a later version is shown as it is.
+pub(super) fn refusal(code: &str) -> String {
+    let Some(refusal) = Refusal::parse(code) else { return code.to_owned() };
+    match refusal {
+        Refusal::WebhookPaused => "the webhook is paused",
+        Refusal::WebhookDeleted => "the webhook is deleted",
+        Refusal::PayloadRemoved => "the payload was removed, so there is nothing to send",
+        Refusal::Settled => "settled in another way meanwhile",
+        Refusal::Unknown => "the database does not know the delivery",
+        Refusal::OnlyInQueue => "only the queue has the message; replay or discard it by its id",
+        Refusal::Relapsed => "the receiver failed again",
+    }
+    .to_owned()
+}
+
 /// Why a resend of failed deliveries ended.
 pub(super) fn resend_ended(ended: ResendEnd) -> &'static str {
     match ended {
@@ -124,6 +151,12 @@ pub(super) fn known_action(action: Action) -> &'static str {
         Action::DeliveryRetried => "Delivery sent again",
         Action::ResendBegun => "Failed deliveries sent again",
         Action::ResendCancelled => "Sending again cancelled",
+        Action::OperationBegun => "Operation begun",
+        Action::OperationPaused => "Operation paused",
+        Action::OperationResumed => "Operation resumed",
+        Action::OperationCancelled => "Operation cancelled",
+        Action::OperationEnded => "Operation ended",
+        Action::OperationUndone => "Discarded letters restored",
         Action::DeadLetterReplayed => "Dead letter replayed",
         Action::DeadLetterDiscarded => "Dead letter discarded",
         Action::ErasureBegun => "Erasure begun",

@@ -69,6 +69,18 @@ actions! {
     DeadLetterReplayed = "dead-letter.replayed",
     /// A dead letter was removed for good.
     DeadLetterDiscarded = "dead-letter.discarded",
+    /// An administrator began a bulk operation on dead letters.
+    OperationBegun = "operation.begun",
+    /// A bulk operation was paused.
+    OperationPaused = "operation.paused",
+    /// A bulk operation was resumed.
+    OperationResumed = "operation.resumed",
+    /// A bulk operation was cancelled.
+    OperationCancelled = "operation.cancelled",
+    /// A bulk operation has ended by itself.
+    OperationEnded = "operation.ended",
+    /// The dead letters that an operation discarded were restored.
+    OperationUndone = "operation.undone",
     /// An erasure of payloads began.
     ErasureBegun = "erasure.begun",
     /// An erasure of payloads has ended.

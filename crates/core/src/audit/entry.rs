@@ -9,6 +9,7 @@ use super::text::{bounded, text};
 use crate::erasure::ErasureTarget;
 use crate::ids::{DeliveryId, WebhookId};
 use crate::name::Name;
+use crate::operation::{Kind, Rate, State};
 
 /// The kind of the object that an entry is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum ObjectKind {
     /// A dead letter that is not of a delivery.
     DeadLetter,
     Resend,
+    /// A bulk operation on dead letters.
+    Operation,
     Directory,
     /// A resource of the report server, by its path.
     Resource,
@@ -39,6 +42,7 @@ impl ObjectKind {
             Self::Delivery => "delivery",
             Self::DeadLetter => "dead-letter",
             Self::Resend => "resend",
+            Self::Operation => "operation",
             Self::Directory => "directory",
             Self::Resource => "resource",
         }
@@ -208,6 +212,43 @@ impl Entry {
         }
     }
 
+    /// An administrator began a bulk operation.
+    #[must_use]
+    pub fn operation_begun(id: Uuid, begun: &OperationBegun<'_>) -> Self {
+        let after = json!({
+            "kind": begun.kind.code(),
+            "filter": begun.filter,
+            "total": begun.total,
+            "rate": begun.rate.map(Rate::letters_per_second),
+            "canary": begun.canary,
+        });
+        let note = begun.note.map(bounded);
+        Self { after: Some(after), note, ..operation(Action::OperationBegun, id) }
+    }
+
+    /// The state of a bulk operation changed, by a person or by itself. `counts` has its progress.
+    #[must_use]
+    pub fn operation_changed(id: Uuid, before: State, after: State, counts: &Value) -> Self {
+        let action = match after {
+            State::Running => Action::OperationResumed,
+            State::Paused => Action::OperationPaused,
+            State::Cancelled => Action::OperationCancelled,
+            State::Done | State::Stopped => Action::OperationEnded,
+        };
+        Self {
+            before: Some(json!({ "state": before.code() })),
+            after: Some(json!({ "state": after.code(), "counts": counts })),
+            ..operation(action, id)
+        }
+    }
+
+    /// Dead letters that an operation discarded were restored.
+    #[must_use]
+    pub fn operation_undone(id: Uuid, restored: i64) -> Self {
+        let after = json!({ "restored": restored });
+        Self { after: Some(after), ..operation(Action::OperationUndone, id) }
+    }
+
     /// A dead letter left its queue.
     #[must_use]
     pub fn dead_letter(action: Action, letter: &Letter<'_>) -> Self {
@@ -297,6 +338,19 @@ pub struct Imported {
     pub reset: bool,
 }
 
+/// A new bulk operation.
+#[derive(Debug, Clone, Copy)]
+pub struct OperationBegun<'a> {
+    pub kind: Kind,
+    /// Which letters were asked for.
+    pub filter: &'a Value,
+    pub note: Option<&'a str>,
+    /// The number of its letters.
+    pub total: i64,
+    pub rate: Option<Rate>,
+    pub canary: bool,
+}
+
 /// A dead letter, as far as an entry has it.
 #[derive(Debug, Clone)]
 pub struct Letter<'a> {
@@ -326,6 +380,10 @@ fn erasure(action: Action, target: &ErasureTarget) -> Entry {
             Entry::new(action, ObjectKind::Resource, bounded(&resource.to_string()))
         }
     }
+}
+
+fn operation(action: Action, id: Uuid) -> Entry {
+    Entry::new(action, ObjectKind::Operation, id.simple().to_string())
 }
 
 fn directory(action: Action) -> Entry {

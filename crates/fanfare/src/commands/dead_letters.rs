@@ -1,5 +1,6 @@
 //! `fanfare dead-letters`: lists, shows, replays, discards and restores dead letters.
 
+mod bulk;
 mod groups;
 mod show;
 
@@ -146,6 +147,8 @@ pub(crate) struct SettleArgs {
     /// Only print how many dead letters it would be
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    operation: bulk::OperationArgs,
 }
 
 /// The arguments of `fanfare dead-letters restore`.
@@ -237,6 +240,9 @@ async fn replay_or_discard(
         let text = "choose dead letters: give ids from `fanfare dead-letters list`, --reason, --webhook, or \
                     --all";
         return Err(Misuse(text.to_owned()).into());
+    }
+    if args.operation.is_wanted() {
+        return bulk::run(args, fate, settings).await;
     }
     let dry_run = args.dry_run;
     let store = &wiring::store(settings, "dead-letters")?;

@@ -245,7 +245,7 @@ async fn close(
 }
 
 /// Notes which messages of events have to leave their queue, though a new one with the same id may come.
-async fn leave(
+pub(crate) async fn leave(
     transaction: &Transaction<'_>,
     died: impl Iterator<Item = (String, Option<String>)>,
 ) -> Result<(), StoreError> {

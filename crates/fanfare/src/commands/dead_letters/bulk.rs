@@ -1,0 +1,91 @@
+//! `fanfare dead-letters replay|discard` as a bulk operation, which goes on when the command is ended.
+
+use anyhow::bail;
+use fanfare_app::operations::{self, Plan, Request};
+use fanfare_core::operation::{Kind, Rate, State};
+
+use super::{Fate, SettleArgs};
+use crate::commands::operations::{failed, follow};
+use crate::operator::operator;
+use crate::output;
+use crate::settings::Settings;
+use crate::wiring;
+
+/// How an operation is made. Each of these options makes one.
+#[derive(Debug, clap::Args)]
+pub(super) struct OperationArgs {
+    /// Work on at most this number of letters a second, as an operation that goes on when this command
+    /// is ended
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<Rate>,
+    /// Send each webhook one letter first, then up to ten at a time, and stop for those whose receiver
+    /// fails again; as an operation
+    #[arg(long)]
+    canary: bool,
+    /// Add a remark to the operation
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+impl OperationArgs {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.rate.is_some() || self.canary || self.note.is_some()
+    }
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    let number = text.parse().map_err(|_| "write a whole number of letters a second".to_owned())?;
+    Rate::of(number).map_err(|error| error.to_string())
+}
+
+/// Begins an operation, and follows it to its end.
+pub(super) async fn run(args: &SettleArgs, fate: Fate, settings: &Settings) -> anyhow::Result<()> {
+    let context = wiring::context(settings, "dead-letters")?;
+    let operator = operator();
+    let kind = match fate {
+        Fate::Replay => Kind::Replay,
+        Fate::Discard => Kind::Discard,
+    };
+    let choice = args.choice.choice(&args.ids);
+    if args.dry_run {
+        let plan = operations::plan(&context, &operator, kind, &choice).await.map_err(failed)?;
+        return print_plan(fate, &plan);
+    }
+    let session = wiring::session(settings, "dead-letters").await?;
+    let OperationArgs { rate, canary, note } = &args.operation;
+    let note = note.clone().unwrap_or_default();
+    let request = Request { kind, choice, note, rate: *rate, canary: *canary };
+    let begun = operations::begin(&context, &operator, &request).await.map_err(failed)?;
+    output::note(&format!(
+        "fanfare: operation {} on {} letters",
+        begun.id.simple(),
+        begun.counts.total
+    ));
+    let ended = follow::follow(&context.store, &session, begun.id).await?;
+    session.close().await;
+    for (why, letters) in &ended.counts.refused {
+        output::note(&format!("fanfare: kept {letters}: {why}"));
+    }
+    let done = match fate {
+        Fate::Replay => "replayed",
+        Fate::Discard => "discarded",
+    };
+    output::print(&format!("{done} {}\n", ended.counts.settled))?;
+    if ended.state == State::Stopped {
+        bail!(
+            "receivers failed again, so letters are kept; `fanfare operations show` has the counts"
+        );
+    }
+    Ok(())
+}
+
+fn print_plan(fate: Fate, plan: &Plan) -> anyhow::Result<()> {
+    for (why, letters) in &plan.keep {
+        output::note(&format!("fanfare: would keep {letters}: {why}"));
+    }
+    let would = match fate {
+        Fate::Replay => "would replay",
+        Fate::Discard => "would discard",
+    };
+    output::print(&format!("{would} {}\n", plan.settle))
+}

@@ -1,0 +1,54 @@
+//! Bulk operations on dead letters on the console's pages.
+
+use fanfare_testkit::receiver::Receiver;
+use fanfare_testkit::wait::eventually;
+
+use super::Console;
+use crate::world::SOON;
+
+#[tokio::test]
+async fn an_administrator_counts_letters_and_replays_them() {
+    let console = Console::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = console.world.webhook(&receiver.url("/hook")).await;
+    console.world.insert_dead(&webhook, 12);
+    let mut anna = console.user("anna").await;
+    assert_eq!(anna.get("/operations").await.status, 404);
+    console.add(&["root"], &["--admin"]).await;
+    let mut root = console.signed_in("root").await;
+    assert!(root.page("/operations").await.contains("There is no operation"));
+    let new = format!("/operations/new?kind=replay&webhook={webhook}");
+    let html = root.page(&new).await;
+    assert!(html.contains("12 letters would be replayed") && html.contains(&webhook), "{html}");
+
+    let fields = [("kind", "replay"), ("webhook", &*webhook), ("canary", "yes"), ("note", "fixed")];
+    let wrong: Vec<_> = fields.iter().copied().chain([("rate", "fast")]).collect();
+    let answer = root.submit(&new, "/operations", &wrong).await;
+    let path = answer.header("location").unwrap().to_owned();
+    assert!(root.page(&path).await.contains("The rate is a whole number"));
+    let answer = root.submit(&new, "/operations", &fields).await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    let path = answer.header("location").unwrap().to_owned();
+    let html = root.page(&path).await;
+    for text in ["Running.", "0 of 12", "fixed", "by root", "Pause", "hx-get"] {
+        assert!(html.contains(text), "{text}: {html}");
+    }
+    assert_eq!(anna.get(&path).await.status, 404);
+    assert_eq!(root.post(&format!("{path}/cancel"), &[]).await.status, 403);
+
+    let answer = root.submit(&path, &format!("{path}/pause"), &[]).await;
+    assert_eq!((answer.status, answer.header("location")), (303, Some(path.as_str())));
+    let html = root.page(&path).await;
+    assert!(html.contains("Paused.") && html.contains("Resume"), "{html}");
+    root.submit(&path, &format!("{path}/resume"), &[]).await;
+    let _processes = [console.world.start("router").await, console.world.start("worker").await];
+    let html = eventually("it is done", 3 * SOON, async || {
+        let html = root.page(&path).await;
+        if html.contains("Done.") { Ok(html) } else { Err(html) }
+    })
+    .await;
+    assert!(html.contains("12 of 12") && !html.contains("hx-get"), "{html}");
+    assert_eq!(receiver.count(), 12);
+    let html = root.page("/operations").await;
+    assert!(html.contains("Replay 12 letters") && html.contains("12 delivered"), "{html}");
+}
