@@ -290,6 +290,7 @@ fn choice(query: &Fields) -> Option<Choice> {
         |text: &str| DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc));
     let text = |name: &str| Some(query.text(name).replace('\0', "")).filter(|it| !it.is_empty());
     Some(Choice {
+        noted_before: None,
         ids: query.all("id").filter(|id| !id.contains('\0')).map(str::to_owned).collect(),
         kind: read(query.text("queue"), Queue::parse)?,
         reason: text("reason"),

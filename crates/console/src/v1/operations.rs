@@ -332,6 +332,7 @@ fn choice(filter: Filter, wrong: &mut Vec<FieldError>) -> Choice {
         cause: read("filter.cause", filter.cause.as_deref(), wrong),
         text: read("filter.text", filter.text.as_deref(), wrong),
         status: filter.status,
+        noted_before: None,
         ids: filter.ids.into_iter().filter(|id| !id.contains('\0')).collect(),
     }
 }
