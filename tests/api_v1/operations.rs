@@ -68,7 +68,8 @@ async fn ten_thousand_letters_are_replayed_once_although_routers_die() {
         router.kill9();
         assert_eq!(operation["state"], "running", "{operation}");
         // A letter is settled when its delivery has a new series, and not before.
-        let counts = "select settled, (select count(*) from attempts where entry = 2) from operations";
+        let counts =
+            "select settled, (select count(*) from attempts where entry = 2) from operations";
         let counts = api.world.sql(counts);
         let (settled, begun) = counts.split_once('|').unwrap_or(("one", "column"));
         assert_eq!(settled, begun, "{counts}");

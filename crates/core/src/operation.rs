@@ -237,6 +237,7 @@ pub fn canary(receiver: Receiver) -> Canary {
 
 /// What is left of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "these facts are independent of each other")]
 pub struct Rest {
     /// Letters that no step has reached.
     pub waiting: bool,
@@ -348,16 +349,16 @@ mod tests {
     proptest! {
         #[test]
         fn no_more_letters_are_taken_than_the_rate_allows(
-            rate in 1u32..2000, pauses in prop::collection::vec(0i64..3000, 1..60),
+            rate in 1u32..2000, pauses in prop::collection::vec(0u32..3000, 1..60),
         ) {
             let limit = Rate::of(rate).unwrap();
-            let (mut now, mut used_to, mut taken) = (0, None, 0u32);
+            let (mut now, mut used_to, mut taken) = (0u32, None, 0u32);
             for pause in pauses {
                 now += pause;
-                let allowance = Allowance::at(Some(limit), used_to, time(now));
+                let allowance = Allowance::at(Some(limit), used_to, time(now.into()));
                 used_to = Some(allowance.after(Some(limit), allowance.letters));
                 taken += allowance.letters;
-                let most = f64::from(rate) * (now as f64 / 1000.0 + 1.0) + 1.0;
+                let most = f64::from(rate) * (f64::from(now) / 1000.0 + 1.0) + 1.0;
                 prop_assert!(f64::from(taken) <= most, "{taken} letters in {now} ms");
             }
         }

@@ -41,7 +41,7 @@ pub(crate) struct Cli {
 pub(crate) enum Task {
     /// A command that reads the settings.
     #[command(flatten)]
-    Work(Command),
+    Work(Box<Command>),
     /// A command that describes the program. It reads no settings, because packagers run it on
     /// machines without them.
     #[command(flatten)]

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
     match Cli::read() {
         Ok((Task::Describe(command), _)) => output::finish(&command.run(cli::command())),
-        Ok((Task::Work(command), flags)) => output::finish(&run(command, &flags)),
+        Ok((Task::Work(command), flags)) => output::finish(&run(*command, &flags)),
         Err(error) => output::finish_usage(&error),
     }
 }

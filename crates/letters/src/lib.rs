@@ -5,19 +5,24 @@
 //!   the queue, and notes what others took from it.
 //! - [`sweep`] removes the messages of settled letters from their queue.
 //! - [`dead_delivery`] makes the letter of a delivery from the ledger.
+//! - [`step`] makes a step of a bulk operation, and [`again`] the message of an event that is replayed.
 //!
 //! Everything may end at any point: the index says what is open, and a settled letter whose message is
 //! still in its queue is neither listed nor replayed.
 
+mod again;
 mod census;
 mod delivery;
+mod operation;
 mod sweep;
 
 use fanfare_broker::BrokerError;
 use fanfare_store::StoreError;
 
+pub use again::again;
 pub use census::{difference, has_unknown, take_census};
 pub use delivery::dead_delivery;
+pub use operation::{StepError, WAIT, step, sweep_queues};
 pub use sweep::sweep;
 
 /// Why the work stopped. It goes on where it stopped when it is begun again.

@@ -40,7 +40,7 @@ mod jobs;
 mod kept;
 mod letters;
 mod maintenance;
-pub mod operations;
+mod operations;
 mod outgoing;
 mod reconcile;
 mod refusal;

@@ -8,14 +8,13 @@
 
 use std::time::Duration;
 
-use fanfare_broker::dead_letters::{
-    DeadLetter, EncodedLetter, Kind as LetterKind, Replay, replay, restore,
-};
-use fanfare_broker::{BrokerError, Destination, Message, Queue, Session, is_missing};
+use fanfare_broker::dead_letters::{EncodedLetter, restore};
+use fanfare_broker::{BrokerError, Queue, Session, is_missing};
 use fanfare_core::chain::chain;
 use fanfare_failpoints::failpoint;
+use fanfare_letters::again;
 use fanfare_store::StoreError;
-use fanfare_store::kept::{Kept, Kind, LostQueue};
+use fanfare_store::kept::{Kept, LostQueue};
 use fanfare_store::retry::retry_until_available;
 use tokio_util::sync::CancellationToken;
 
@@ -134,20 +133,4 @@ async fn put_back(config: &Config, session: &Session, lost: &LostQueue) -> Resul
 
 fn encoded(Kept { id, properties, body, .. }: Kept) -> EncodedLetter {
     EncodedLetter { id, properties, body }
-}
-
-/// A message for the routers that did not come back. `None` if it can't be decoded.
-pub(crate) fn again(kept: Kept) -> Option<(Destination, Message)> {
-    let (id, kind) = (kept.id, kept.kind);
-    let mut message = encoded(kept).decode()?;
-    match kind {
-        Kind::Held => {
-            message.set_kept_id(id);
-            Some((Queue::Events.into(), message))
-        }
-        Kind::Dead => match replay(LetterKind::Events, &DeadLetter::of_message(message)).ok()? {
-            Replay::Message(queue, message) => Some((queue.into(), *message)),
-            Replay::Delivery(..) => None,
-        },
-    }
 }

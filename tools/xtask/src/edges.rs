@@ -36,6 +36,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
             "fanfare-console",
             "fanfare-app",
             "fanfare-http",
+            "fanfare-letters",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-outbound",
@@ -45,7 +46,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
             "fanfare-core",
         ],
     ),
-    ("fanfare-letters", &["fanfare-store", "fanfare-broker", "fanfare-core"]),
+    ("fanfare-letters", &["fanfare-store", "fanfare-broker", "fanfare-failpoints", "fanfare-core"]),
     (
         "fanfare-router",
         &[

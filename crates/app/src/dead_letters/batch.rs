@@ -174,6 +174,9 @@ async fn replay_events(
     Ok(count)
 }
 
+/// A message, and the index of its event.
+type Numbered = (usize, (Destination, Message));
+
 async fn replay_some(
     stores: Stores<'_>,
     author: &Author,
@@ -184,7 +187,7 @@ async fn replay_some(
     let store = stores.store;
     let replayed = store.letters_replay_events(&letters, author, &entry, died_at).await?;
     // By queue: the result of each is only certain among messages with the same destination.
-    let mut by_queue: HashMap<&'static str, Vec<(usize, (Destination, Message))>> = HashMap::new();
+    let mut by_queue: HashMap<&'static str, Vec<Numbered>> = HashMap::new();
     let mut unsendable = Vec::new();
     let ids: Vec<_> = replayed.events.iter().map(|event| event.id).collect();
     for (index, event) in replayed.events.into_iter().enumerate() {

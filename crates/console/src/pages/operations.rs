@@ -117,7 +117,7 @@ pub(crate) async fn list(
     let next = next.map(|id| fields::path(OPERATIONS, &[("after", &id.simple().to_string())]));
     let list = List {
         frame: visitor.frame().of_operations(),
-        rows: operations.into_iter().map(shown).collect(),
+        rows: operations.iter().map(shown).collect(),
         next,
         is_first: after.is_none(),
     };
@@ -144,7 +144,7 @@ pub(crate) async fn show(
         can_pause: operation.state == OperationState::Running,
         can_resume: operation.state == OperationState::Paused,
         can_undo: operation.can_be_undone,
-        shown: shown(operation),
+        shown: shown(&operation),
     };
     Ok(page(StatusCode::OK, &one))
 }
@@ -283,8 +283,8 @@ fn path(id: Uuid) -> String {
 
 /// Reads the letters that a query or a form chooses; `None` if a value can't be read.
 fn choice(query: &Fields) -> Option<Choice> {
-    fn read<T>(text: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
-        if text.is_empty() { Some(None) } else { read(text).map(Some) }
+    fn read<T>(text: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ()> {
+        if text.is_empty() { Ok(None) } else { read(text).map(Some).ok_or(()) }
     }
     let time =
         |text: &str| DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc));
@@ -292,16 +292,16 @@ fn choice(query: &Fields) -> Option<Choice> {
     Some(Choice {
         noted_before: None,
         ids: query.all("id").filter(|id| !id.contains('\0')).map(str::to_owned).collect(),
-        kind: read(query.text("queue"), Queue::parse)?,
+        kind: read(query.text("queue"), Queue::parse).ok()?,
         reason: text("reason"),
-        webhook: read(query.text("webhook"), |id| id.parse().ok())?,
-        owner: read(query.text("owner"), Name::parse)?,
+        webhook: read(query.text("webhook"), |id| id.parse().ok()).ok()?,
+        owner: read(query.text("owner"), Name::parse).ok()?,
         host: text("host"),
         event_type: text("type"),
-        status: read(query.text("status"), |status| status.parse().ok())?,
+        status: read(query.text("status"), |status| status.parse().ok()).ok()?,
         cause: text("cause"),
-        since: read(query.text("since"), time)?,
-        until: read(query.text("until"), time)?,
+        since: read(query.text("since"), time).ok()?,
+        until: read(query.text("until"), time).ok()?,
         text: text("text"),
     })
 }
@@ -313,7 +313,7 @@ fn filters(query: &Fields) -> Vec<(String, String)> {
     ids.chain(others).filter(|(_, value)| !value.is_empty()).collect()
 }
 
-fn shown(operation: Operation) -> Shown {
+fn shown(operation: &Operation) -> Shown {
     let open = operation.open();
     let counts = &operation.counts;
     let filters = operation.filter.as_object().into_iter().flatten().map(|(name, value)| {

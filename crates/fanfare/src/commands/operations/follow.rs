@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use anyhow::Context as _;
 use fanfare_broker::Session;
 use fanfare_core::operation::State;
-use fanfare_router::operations::{WAIT, step, sweep_queues};
+use fanfare_letters::{WAIT, step, sweep_queues};
 use fanfare_store::Store;
 use fanfare_store::operations::Operation;
 use uuid::Uuid;
