@@ -3,9 +3,9 @@
 //!
 //! - [`take_census`] compares a queue with the index. It adds what the broker or other programs put into
 //!   the queue, and notes what others took from it.
-//! - [`sweep`] removes the messages of settled letters from their queue.
+//! - [`sweep()`] removes the messages of settled letters from their queue.
 //! - [`dead_delivery`] makes the letter of a delivery from the ledger.
-//! - [`step`] makes a step of a bulk operation, and [`again`] the message of an event that is replayed.
+//! - [`step`] makes a step of a bulk operation, and [`again()`] the message of an event that is replayed.
 //!
 //! Everything may end at any point: the index says what is open, and a settled letter whose message is
 //! still in its queue is neither listed nor replayed.

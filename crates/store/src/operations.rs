@@ -6,7 +6,7 @@
 //! next step. What a step has begun is then published: jobs by the reconciler at the latest, and events
 //! as kept messages that did not come back.
 //!
-//! [`ask`] chooses the letters, [`step`] makes a step of `settle` and `observe`, and [`undo`] restores
+//! `ask` chooses the letters, `step` makes a step of `settle` and `observe`, and `undo` restores
 //! what was discarded.
 
 mod ask;

@@ -1,6 +1,6 @@
 //! Statistics of attempts by hour and outcome.
 //!
-//! They are read from `attempt_hours`, into which consoles count the attempts ([`counting`]). Those that
+//! They are read from `attempt_hours`, into which consoles count the attempts (`counting`). Those that
 //! are not counted are read from the ledger: the newest ones, among the newest rows of the newest
 //! partitions; and after an upgrade, for some hours, the older ones.
 //!
