@@ -195,7 +195,7 @@ fn missing_urls_are_reported_before_anything_is_done() {
         ("FANFARE_DATABASE_URL", ["webhooks", "list"]),
         ("FANFARE_DATABASE_URL", ["deliveries", "list"]),
         ("FANFARE_AMQP_URL", ["publish", "-"]),
-        ("FANFARE_AMQP_URL", ["dead-letters", "list"]),
+        ("FANFARE_DATABASE_URL", ["dead-letters", "list"]),
     ] {
         let ended = cli.run(&command);
         assert!(ended.failed_with(2).contains(&format!("{name} is not set")), "{ended:?}");

@@ -33,9 +33,10 @@ async fn events_are_published_unchanged() {
 async fn dead_events_are_listed_replayed_and_discarded() {
     let servers = CliWithServers::migrated().await;
     let session = servers.session().await;
-    for (id, reason) in [("e1", "unknown-filter"), ("e2", "bad-data"), ("e3", "bad-data")] {
+    let died = [("e1", "unknown-filter"), ("e2", "bad-data"), ("e3", "bad-data")];
+    for ((id, reason), second) in died.into_iter().zip(1_800_000_000..) {
         let message = Message::new(format!(r#"{{"id":"{id}"}}"#), "application/cloudevents+json");
-        let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let at = chrono::DateTime::from_timestamp(second, 0).unwrap();
         let letter = reject(&message, "reports.upload", reason, "no", at);
         session.publisher().publish(&Queue::EventsDead.into(), letter).await.unwrap();
     }
@@ -52,7 +53,12 @@ async fn dead_events_are_listed_replayed_and_discarded() {
             "event",
             "attempts",
             "lastStatus",
-            "deadAt"
+            "deadAt",
+            "type",
+            "host",
+            "outcome",
+            "error",
+            "cause"
         ]
     );
     let events: Vec<&str> =
@@ -97,7 +103,7 @@ fn seed_dead(sandbox: &Sandbox, webhook: WebhookId) -> (BatchKey, DeliveryId) {
              from events where key = '{batch}';
              insert into attempts (batch, webhook, entry, attempt, tries, since, state, reason, at,
                                    duration_ms, outcome, status, response_body, revision, received_at)
-             select batch, '{webhook}', 1, 1, 1, received_at, 'dead', 'exhausted', received_at,
+             select batch, '{webhook}', 1, 12, 12, received_at, 'dead', 'exhausted', received_at,
                     5, 'status', 500, 'oops', 1, received_at
              from events where key = '{batch}'"
         ))
@@ -105,13 +111,14 @@ fn seed_dead(sandbox: &Sandbox, webhook: WebhookId) -> (BatchKey, DeliveryId) {
     (batch, DeliveryId::of(batch, webhook))
 }
 
-/// The dead letter of a delivery.
+/// The dead letter of a delivery that died by its first row.
 fn dead_letter(batch: BatchKey, webhook: WebhookId) -> Message {
     let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     let body = Message::new("{}", "application/json");
     let mut letter = reject(&body, "", "exhausted", "given up", at);
     letter
         .headers
+        .set("x-fanfare-dead-letter-id", format!("{}-1", DeliveryId::of(batch, webhook)))
         .set("x-fanfare-batch", batch.to_string())
         .set("x-fanfare-webhook", webhook.to_string())
         .set("x-fanfare-owner", "anna")
@@ -191,7 +198,8 @@ async fn dead_delivery_is_replayed_unless_it_is_unknown() {
     let listed = servers.json(&["dead-letters", "list", "--webhook", &webhook.to_string()]);
     assert_eq!(listed.as_array().unwrap().len(), 2);
     assert_eq!(listed[0]["queue"], "deliveries");
-    assert_eq!((&listed[0]["owner"], &listed[0]["event"]), (&json!("anna"), &json!("e1")));
+    let event = format!("e-{batch}");
+    assert_eq!((&listed[0]["owner"], &listed[0]["event"]), (&json!("anna"), &json!(event)));
     assert_eq!((&listed[0]["attempts"], &listed[0]["lastStatus"]), (&json!(12), &json!(500)));
     let replayed = servers.run(&["dead-letters", "replay", "--all"]);
     assert_eq!((replayed.code(), replayed.stdout.as_str()), (Some(0), "replayed 1\n"));
