@@ -296,6 +296,7 @@ async fn a_post_that_can_not_be_read_becomes_a_dead_letter() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bridges_webhook_is_one_and_comes_back_when_it_is_paused() {
     let bridged = Bridged::new(Dialect::Framework).await;
+    let _router = bridged.world.start("router").await;
     let bridge = bridged.start().await;
     drop(bridge);
     bridged.server.pause_webhooks();

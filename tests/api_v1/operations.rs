@@ -216,8 +216,9 @@ async fn dead_events_are_routed_again() {
     let mut unknown = event();
     unknown["type"] = json!("galaxies.create");
     api.world.publish(&unknown).await;
-    let operation = json!({ "kind": "replay", "filter": { "queue": "events" } });
-    let counted = json!({ "kind": "replay", "filter": { "queue": "events" }, "dryRun": true });
+    let events = json!({ "queue": "events" });
+    let operation = json!({ "kind": "replay", "all": true, "filter": events });
+    let counted = json!({ "kind": "replay", "all": true, "filter": events, "dryRun": true });
     eventually("the event is dead", SOON, async || {
         let planned = root.post(OPERATIONS, &counted).await.json();
         if planned["count"] == 1 { Ok(()) } else { Err(planned) }

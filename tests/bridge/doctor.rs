@@ -69,6 +69,7 @@ async fn a_report_server_that_posts_nothing_is_noticed() {
     let bridged = Bridged::new(Dialect::Framework).await;
     let server = &bridged.server;
     server.switch(|it| it.no_base_url = true);
+    let _router = bridged.world.start("router").await;
     let bridge = bridged.start().await;
     eventually("the log names the base URL", SOON, async || {
         server.create(Kind::Reports, Some("sales"));

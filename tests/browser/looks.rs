@@ -176,6 +176,13 @@ async fn every_page_is_accessible() {
     inspector.inspect_current("grid-administrator").await;
     inspector.inspect("storage", "/storage").await;
     inspector.inspect("audit", "/audit").await;
+    inspector.inspect("dead-letters", "/dead-letters?text=execute").await;
+    let letters = world.json(&["dead-letters", "list"]).await;
+    let letter = format!("/dead-letters/letter?id={}", letters[0]["id"].as_str().unwrap());
+    inspector.inspect("dead-letter", &letter).await;
+    inspector.inspect("dead-letters-nothing-found", "/dead-letters?host=nowhere").await;
+    inspector.inspect("operations-none", "/operations").await;
+    inspector.inspect("operation-new", "/operations/new?kind=replay").await;
     inspector.inspect("audit-nothing-found", "/audit?actor=nobody").await;
     inspector.inspect("webhook-of-another", &format!("/webhooks/{gone}")).await;
     inspector.window.close().await;

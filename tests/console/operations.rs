@@ -52,3 +52,39 @@ async fn an_administrator_counts_letters_and_replays_them() {
     let html = root.page("/operations").await;
     assert!(html.contains("Replay 12 letters") && html.contains("12 delivered"), "{html}");
 }
+
+#[tokio::test]
+async fn an_administrator_finds_what_failed_and_replays_it() {
+    let console = Console::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = console.world.webhook(&receiver.url("/hook")).await;
+    console.world.insert_dead(&webhook, 3);
+    let mut anna = console.user("anna").await;
+    assert_eq!(anna.get("/dead-letters").await.status, 404);
+    console.add(&["root"], &["--admin"]).await;
+    let mut root = console.signed_in("root").await;
+    let html = root.page("/dead-letters").await;
+    for text in ["Replay 3 letters", "exhausted", "All attempts failed.", "127.0.0.1", "of anna"] {
+        assert!(html.contains(text), "{text}: {html}");
+    }
+    let host = root.page("/dead-letters?by=host").await;
+    let narrowed = "/dead-letters?host=127.0.0.1&amp;by=cause";
+    assert!(host.contains(narrowed), "{host}");
+    let html = root.page(&narrowed.replace("&amp;", "&")).await;
+    let replay = "/operations/new?kind=replay&amp;host=127.0.0.1";
+    assert!(html.contains(replay) && html.contains("Remove the filter host"), "{html}");
+    let html = root.page("/dead-letters?host=elsewhere").await;
+    assert!(html.contains("No dead letter matches."), "{html}");
+    let html = root.page("/dead-letters?status=many").await;
+    assert!(html.contains("can’t be read"), "{html}");
+
+    let letters = console.world.json(&["dead-letters", "list"]).await;
+    let id = letters[0]["id"].as_str().unwrap();
+    let path = format!("/dead-letters/letter?id={id}");
+    let html = root.page(&path).await;
+    for text in ["The receiver did not accept it.", &*webhook, id, "Replay…"] {
+        assert!(html.contains(text), "{text}: {html}");
+    }
+    assert_eq!(root.get("/dead-letters/letter?id=none").await.status, 404);
+    assert_eq!(anna.get(&path).await.status, 404);
+}

@@ -25,8 +25,8 @@ use crate::{Actor, NotAdministrator, NotReceiving};
 pub use groups::groups;
 pub(crate) use in_queue::discard_message;
 pub use restore::restore;
-pub use selection::{Listing, list, select, take_in};
-pub use show::{Shown, show};
+pub use selection::{Listing, Newest, list, newest, select, take_in};
+pub use show::{Shown, show, show_kept};
 
 /// The letters that are replayed or discarded together.
 const BATCH: i64 = 500;

@@ -4,14 +4,17 @@
 //! and watching deliveries). Read `visitor` first: it identifies the user, and checks that a form
 //! comes from a page of the console. Then `grid` (all webhooks), `edit` (a webhook's form),
 //! `webhook` and `deliveries` (one webhook and its deliveries), `signature` (why a signature does
-//! not match), `resend` (retrying failed deliveries), and `audit` (who did what). `components` has the pieces that several
-//! pages use.
+//! not match), `resend` (retrying failed deliveries), and `audit` (who did what). Administrators have
+//! `dead_letters` (what was given up), `operations` (bulk work on it) and `storage`. `components` has the
+//! pieces that several pages use.
 //!
 //! The texts of the pages are in the templates; those that depend on codes are in `text`.
 
 pub(crate) mod assets;
 pub(crate) mod audit;
+mod choice;
 mod components;
+pub(crate) mod dead_letters;
 pub(crate) mod deletion;
 pub(crate) mod deliveries;
 pub(crate) mod delivery;
@@ -46,6 +49,8 @@ pub(crate) use error::no_route;
 pub(crate) const WEBHOOKS: &str = "/webhooks";
 /// The path of the audit trail.
 pub(crate) const AUDIT: &str = "/audit";
+/// The path of the dead letters.
+pub(crate) const DEAD_LETTERS: &str = "/dead-letters";
 /// The path of the bulk operations on dead letters.
 pub(crate) const OPERATIONS: &str = "/operations";
 /// The path of the sizes of what the database holds.

@@ -103,8 +103,8 @@ fn v1() -> (Router<Shared>, OpenApi) {
 
 fn pages() -> Router<Shared> {
     use pages::{
-        assets, audit, deletion, deliveries, delivery, edit, grid, operations, provider, resend,
-        row, secret, sign_in, signature, storage, test, webhook,
+        assets, audit, dead_letters, deletion, deliveries, delivery, edit, grid, operations,
+        provider, resend, row, secret, sign_in, signature, storage, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
@@ -115,6 +115,8 @@ fn pages() -> Router<Shared> {
         .route("/assets/{name}", get(assets::show))
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
         .route(pages::AUDIT, get(audit::show))
+        .route(pages::DEAD_LETTERS, get(dead_letters::list))
+        .route("/dead-letters/letter", get(dead_letters::show))
         .route(pages::OPERATIONS, get(operations::list).post(operations::begin))
         .route("/operations/new", get(operations::new))
         .route("/operations/{id}", get(operations::show))

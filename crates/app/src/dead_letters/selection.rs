@@ -33,6 +33,39 @@ pub struct Page {
     pub next: Option<Position>,
 }
 
+/// The newest letters of a choice.
+#[derive(Debug)]
+pub struct Newest {
+    pub letters: Vec<Letter>,
+    /// The position of the next page; `None` at the end.
+    pub next: Option<Position>,
+    /// The number of all letters of the choice.
+    pub count: i64,
+}
+
+/// Lists at most `most` letters behind the position `after`, the newest first. It reads the ledger alone.
+///
+/// # Errors
+///
+/// [`Stopped`]
+pub async fn newest(
+    store: &Store,
+    actor: &Actor,
+    choice: &Choice,
+    after: Option<&Position>,
+    most: i64,
+) -> Result<Newest, Stopped> {
+    actor.administrator()?;
+    // One more says whether there is another page.
+    let mut letters =
+        store.letters_list(choice, after, Order::NewestFirst, most.saturating_add(1)).await?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let is_more = letters.len() > most;
+    letters.truncate(most);
+    let next = letters.last().filter(|_| is_more).map(Letter::position);
+    Ok(Newest { letters, next, count: store.letters_count(choice).await? })
+}
+
 /// Lists dead letters, the oldest of each queue first. `on_letter` gets one letter at a time. Returns the
 /// position at which to continue, or `None` at the end.
 ///

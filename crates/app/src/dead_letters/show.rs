@@ -41,6 +41,30 @@ pub async fn show(stores: Stores<'_>, actor: &Actor, id: String) -> Result<Optio
     Ok(message.map(|message| Shown { letter, message }))
 }
 
+/// Finds a dead letter in the ledger, without a look into a queue. The message is `None` if only the queue
+/// has it.
+///
+/// # Errors
+///
+/// [`Stopped`]
+pub async fn show_kept(
+    store: &Store,
+    actor: &Actor,
+    id: String,
+) -> Result<Option<(Letter, Option<DeadLetter>)>, Stopped> {
+    actor.administrator()?;
+    let Some(letter) = select(store, &Choice::of_ids(vec![id]), None, 1).await?.letters.pop()
+    else {
+        return Ok(None);
+    };
+    let message = match (letter.source, letter.kind) {
+        (Source::Ledger, Kind::Events) => event(store, &letter).await?,
+        (Source::Ledger, Kind::Deliveries) => delivery(store, &letter).await?,
+        (Source::Broker, _) => None,
+    };
+    Ok(Some((letter, message)))
+}
+
 async fn event(store: &Store, letter: &Letter) -> Result<Option<DeadLetter>, Stopped> {
     let Ok(id) = Uuid::parse_str(&letter.id) else { return Ok(None) };
     let kept = store.kept_find(id).await?;

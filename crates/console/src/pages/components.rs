@@ -93,6 +93,23 @@ impl fmt::Display for Sparkline {
 
 impl HtmlSafe for Sparkline {}
 
+/// How many letters died in each of 24 parts of a time, the oldest first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Deaths(pub(super) Vec<i64>);
+
+impl fmt::Display for Deaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |count: &i64| u64::try_from(*count).unwrap_or_default();
+        let hours = self.0.iter().map(|it| Hour { succeeded: 0, failed: count(it) }).collect();
+        let bars = Sparkline(hours).bars(|hour| (0, hour.failed));
+        let sum: u64 = self.0.iter().map(count).sum();
+        write!(f, r#"<svg class="spark" viewBox="-.5 0 24 {HEIGHT}" preserveAspectRatio="none""#)?;
+        write!(f, r#" role="img" aria-label="{sum} over time"><path class="no" d="{bars}"/></svg>"#)
+    }
+}
+
+impl HtmlSafe for Deaths {}
+
 /// Returns the beginning of a text, with an ellipsis if the text is longer.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {

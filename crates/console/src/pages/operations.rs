@@ -6,19 +6,17 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use fanfare_app::operations::{self, OperationError, OperationPage, Request};
-use fanfare_core::dead_letter::{Choice, Kind as Queue};
-use fanfare_core::name::Name;
 use fanfare_core::operation::{Change, Kind, Rate, State as OperationState};
 use fanfare_store::operations::Operation;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::choice::{choice, filters};
 use super::components::{FormToken, Moment};
 use super::deliveries::query;
 use super::error::PageError;
-use super::fields::{self, Fields};
+use super::fields;
 use super::page::{Frame, page, see_other};
 use super::visitor::{Posted, Visitor};
 use super::{OPERATIONS, text};
@@ -26,12 +24,6 @@ use crate::app::Shared;
 
 /// The number of operations on a page.
 const PAGE: i64 = 50;
-
-/// The names of the fields of a choice, as in the address of the list of dead letters.
-const FILTERS: [&str; 11] = [
-    "queue", "reason", "webhook", "owner", "host", "type", "status", "cause", "since", "until",
-    "text",
-];
 
 #[derive(Template)]
 #[template(path = "operations.html")]
@@ -279,38 +271,6 @@ impl From<OperationError> for PageError {
 
 fn path(id: Uuid) -> String {
     format!("{OPERATIONS}/{}", id.simple())
-}
-
-/// Reads the letters that a query or a form chooses; `None` if a value can't be read.
-fn choice(query: &Fields) -> Option<Choice> {
-    fn read<T>(text: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, ()> {
-        if text.is_empty() { Ok(None) } else { read(text).map(Some).ok_or(()) }
-    }
-    let time =
-        |text: &str| DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc));
-    let text = |name: &str| Some(query.text(name).replace('\0', "")).filter(|it| !it.is_empty());
-    Some(Choice {
-        noted_before: None,
-        ids: query.all("id").filter(|id| !id.contains('\0')).map(str::to_owned).collect(),
-        kind: read(query.text("queue"), Queue::parse).ok()?,
-        reason: text("reason"),
-        webhook: read(query.text("webhook"), |id| id.parse().ok()).ok()?,
-        owner: read(query.text("owner"), Name::parse).ok()?,
-        host: text("host"),
-        event_type: text("type"),
-        status: read(query.text("status"), |status| status.parse().ok()).ok()?,
-        cause: text("cause"),
-        since: read(query.text("since"), time).ok()?,
-        until: read(query.text("until"), time).ok()?,
-        text: text("text"),
-    })
-}
-
-/// The fields that narrow the choice, as they were sent.
-fn filters(query: &Fields) -> Vec<(String, String)> {
-    let ids = query.all("id").map(|id| ("id".to_owned(), id.to_owned()));
-    let others = FILTERS.iter().map(|name| ((*name).to_owned(), query.text(name).to_owned()));
-    ids.chain(others).filter(|(_, value)| !value.is_empty()).collect()
 }
 
 fn shown(operation: &Operation) -> Shown {

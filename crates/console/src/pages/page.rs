@@ -34,6 +34,8 @@ pub(super) enum Part {
     Webhooks,
     Audit,
     /// For administrators.
+    DeadLetters,
+    /// For administrators.
     Operations,
     /// For administrators.
     Storage,
@@ -66,6 +68,10 @@ impl Frame {
         self.part == Part::Audit
     }
 
+    pub(super) fn is_dead_letters(&self) -> bool {
+        self.part == Part::DeadLetters
+    }
+
     pub(super) fn is_operations(&self) -> bool {
         self.part == Part::Operations
     }
@@ -77,6 +83,11 @@ impl Frame {
     /// The same frame around the audit trail.
     pub(super) fn of_audit(self) -> Self {
         Self { part: Part::Audit, ..self }
+    }
+
+    /// The same frame around the dead letters.
+    pub(super) fn of_dead_letters(self) -> Self {
+        Self { part: Part::DeadLetters, ..self }
     }
 
     /// The same frame around the bulk operations.

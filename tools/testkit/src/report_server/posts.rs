@@ -1,7 +1,7 @@
 //! What the server sends: the verification of an address, and signed POSTs with three tries.
 
 use std::fmt::Write as _;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -124,10 +124,32 @@ fn request(
         "{method} {path}{query} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {length}\r\n\
          Connection: close\r\n\r\n{body}"
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    let answer = read_answer(&mut stream)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| io::Error::other("no status"))?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     Ok((status, body))
+}
+
+/// Reads an answer up to the length that it gives, or to its end: not every receiver closes the
+/// connection.
+fn read_answer(stream: &mut impl Read) -> io::Result<String> {
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut part)?;
+        answer.extend_from_slice(part.get(..count).unwrap_or_default());
+        let text = String::from_utf8_lossy(&answer);
+        if count == 0 || is_whole(&text) {
+            return Ok(text.into_owned());
+        }
+    }
+}
+
+fn is_whole(answer: &str) -> bool {
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    length.is_some_and(|length: usize| body.len() >= length)
 }
