@@ -40,7 +40,7 @@ create table operation_letters (
     state        text        not null default 'waiting'
                              check (state in ('waiting', 'begun', 'delivered', 'failed', 'dropped', 'discarded', 'refused', 'restored')),
     refusal      text,                     -- why the operation kept it, or why its delivery was dropped; null: neither
-    attempted_at timestamptz,              -- when the attempt began by which its replay ended; null before
+    attempted_at timestamptz,              -- when the attempt began that delivered it, or ended that failed; null before
     primary key (operation, position)
 );
 create index operation_letters_state on operation_letters (operation, state, webhook, position);

@@ -33,7 +33,7 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant update (dead_from, found_on) on workers to fanfare_router;
     -- The reconciler compares them with what was done.
     grant select on attempts to fanfare_router;
-    grant select, delete on claims to fanfare_router;
+    grant select, insert, update, delete on claims to fanfare_router;
     -- It removes what is old.
     grant select, delete on webhook_paces to fanfare_router;
     -- The directory is its to keep.

@@ -12,8 +12,8 @@ async fn an_administrator_counts_letters_and_replays_them() {
     let receiver = Receiver::start().await;
     let webhook = console.world.webhook(&receiver.url("/hook")).await;
     console.world.insert_dead(&webhook, 12);
-    let mut anna = console.user("anna").await;
-    assert_eq!(anna.get("/operations").await.status, 404);
+    let mut bob = console.user("bob").await;
+    assert_eq!(bob.get("/operations").await.status, 404);
     console.add(&["root"], &["--admin"]).await;
     let mut root = console.signed_in("root").await;
     assert!(root.page("/operations").await.contains("There is no operation"));
@@ -33,7 +33,7 @@ async fn an_administrator_counts_letters_and_replays_them() {
     for text in ["Running.", "0 of 12", "fixed", "by root", "Pause", "hx-get"] {
         assert!(html.contains(text), "{text}: {html}");
     }
-    assert_eq!(anna.get(&path).await.status, 404);
+    assert_eq!(bob.get(&path).await.status, 404);
     assert_eq!(root.post(&format!("{path}/cancel"), &[]).await.status, 403);
 
     let answer = root.submit(&path, &format!("{path}/pause"), &[]).await;
@@ -59,8 +59,8 @@ async fn an_administrator_finds_what_failed_and_replays_it() {
     let receiver = Receiver::start().await;
     let webhook = console.world.webhook(&receiver.url("/hook")).await;
     console.world.insert_dead(&webhook, 3);
-    let mut anna = console.user("anna").await;
-    assert_eq!(anna.get("/dead-letters").await.status, 404);
+    let mut bob = console.user("bob").await;
+    assert_eq!(bob.get("/dead-letters").await.status, 404);
     console.add(&["root"], &["--admin"]).await;
     let mut root = console.signed_in("root").await;
     let html = root.page("/dead-letters").await;
@@ -68,10 +68,10 @@ async fn an_administrator_finds_what_failed_and_replays_it() {
         assert!(html.contains(text), "{text}: {html}");
     }
     let host = root.page("/dead-letters?by=host").await;
-    let narrowed = "/dead-letters?host=127.0.0.1&amp;by=cause";
+    let narrowed = "/dead-letters?host=127.0.0.1&#38;by=cause";
     assert!(host.contains(narrowed), "{host}");
-    let html = root.page(&narrowed.replace("&amp;", "&")).await;
-    let replay = "/operations/new?kind=replay&amp;host=127.0.0.1";
+    let html = root.page(&narrowed.replace("&#38;", "&")).await;
+    let replay = "/operations/new?kind=replay&#38;host=127.0.0.1";
     assert!(html.contains(replay) && html.contains("Remove the filter host"), "{html}");
     let html = root.page("/dead-letters?host=elsewhere").await;
     assert!(html.contains("No dead letter matches."), "{html}");
@@ -86,5 +86,5 @@ async fn an_administrator_finds_what_failed_and_replays_it() {
         assert!(html.contains(text), "{text}: {html}");
     }
     assert_eq!(root.get("/dead-letters/letter?id=none").await.status, 404);
-    assert_eq!(anna.get(&path).await.status, 404);
+    assert_eq!(bob.get(&path).await.status, 404);
 }

@@ -100,6 +100,8 @@ codes! {
         PayloadRemoved = "payload-removed",
         /// The letter was settled in another way after the operation began.
         Settled = "settled",
+        /// An attempt is in progress, and its outcome is not known yet.
+        UnderWay = "attempt-under-way",
         /// The ledger does not know the delivery.
         Unknown = "unknown-delivery",
         /// Only its queue has the message: it is replayed or discarded alone.

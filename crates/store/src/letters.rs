@@ -20,8 +20,8 @@ use choice::Conditions;
 
 pub use groups::{Group, Groups, Refused};
 pub use queue::{Leaving, Missed};
-pub(crate) use settle::leave;
 pub use settle::{EventReplay, ReplayedEvent};
+pub(crate) use settle::{leave, restart};
 
 /// The order of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,7 @@ fn letter(row: &Row) -> Result<Letter, StoreError> {
     };
     let attempts: Option<i32> = row.column("attempts")?;
     let given_up = || match (source, attempts) {
+        (Source::Ledger, Some(1)) => "given up after 1 attempt".to_owned(),
         (Source::Ledger, Some(attempts)) => format!("given up after {attempts} attempts"),
         _ => String::new(),
     };

@@ -90,6 +90,7 @@ pub(super) fn refusal(code: &str) -> String {
         Refusal::WebhookDeleted => "the webhook is deleted",
         Refusal::PayloadRemoved => "the payload was removed, so there is nothing to send",
         Refusal::Settled => "settled in another way meanwhile",
+        Refusal::UnderWay => "an attempt is being made now",
         Refusal::Unknown => "the database does not know the delivery",
         Refusal::OnlyInQueue => "only the queue has the message; replay or discard it by its id",
         Refusal::Relapsed => "the receiver failed again",

@@ -56,7 +56,7 @@ impl Store {
         asked.sort_unstable_by_key(|died| (died.batch.0, died.webhook.0));
         let mut client = self.connection("replay dead letters").await?;
         let transaction = client.transaction().await?;
-        let restarts = restart(&transaction, &asked).await?;
+        let restarts = restart(&transaction, &asked, 0).await?;
         let of = |letter: &Letter| {
             let died = letter.died_by?;
             restarts.get(&(died.batch.0, died.webhook.0, died.entry)).copied()
@@ -129,9 +129,14 @@ impl Store {
         const OPEN: &str = "-- letters_lock
             select id from dead_letters where id = any($1) and settled_at is null
             order by id for update";
+        // A router settles an event's row, and then its letter.
+        const KEPT: &str = "-- letters_lock_events
+            select id from kept_messages where id = any($1) order by id for update";
         let ids: Vec<&str> = letters.iter().map(|letter| letter.id.as_str()).collect();
+        let kept: Vec<Uuid> = letters.iter().filter_map(kept_id).collect();
         let mut client = self.connection("discard dead letters").await?;
         let transaction = client.transaction().await?;
+        transaction.execute(KEPT, &[&kept]).await?;
         let rows = transaction.query(OPEN, &[&ids]).await?;
         let open: Vec<String> =
             rows.iter().map(|row| row.column("id")).collect::<Result<_, _>>()?;
@@ -175,10 +180,12 @@ impl Store {
     }
 }
 
-/// Begins new series, and returns the result for each delivery and the row by which it died.
-async fn restart(
+/// Begins new series that have made `tries` attempts already, and returns the result for each delivery and
+/// the row by which it died.
+pub(crate) async fn restart(
     transaction: &Transaction<'_>,
     asked: &[DiedBy],
+    tries: i32,
 ) -> Result<HashMap<(Uuid, Uuid, i32), Restart>, StoreError> {
     const SQL: &str = include_str!("../sql/letters_restart.sql");
     let batches: Vec<Uuid> = asked.iter().map(|died| died.batch.0).collect();
@@ -186,8 +193,9 @@ async fn restart(
     let entries: Vec<i32> = asked.iter().map(|died| died.entry).collect();
     let Located { times, oldest, newest } =
         Located::new(asked.iter().map(|died| died.received_at).collect());
-    let rows =
-        transaction.query(SQL, &[&batches, &webhooks, &entries, &times, &oldest, &newest]).await?;
+    let rows = transaction
+        .query(SQL, &[&batches, &webhooks, &entries, &times, &oldest, &newest, &tries])
+        .await?;
     let times: HashMap<Uuid, _> =
         asked.iter().map(|died| (died.batch.0, died.received_at)).collect();
     let mut restarts = HashMap::new();

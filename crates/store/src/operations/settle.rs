@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use fanfare_core::audit::entry::Letter;
 use fanfare_core::audit::{Action, Entry};
+use fanfare_core::dead_letter::DiedBy;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
-use fanfare_core::job::AttemptRef;
-use fanfare_core::operation::{ALL_BUT_ONE, Kind};
+use fanfare_core::job::{AttemptRef, Restart};
+use fanfare_core::operation::{ALL_BUT_ONE, Kind, Refusal};
 use tokio_postgres::Row;
-use uuid::Uuid;
 
 use super::Operation;
 use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::kept::{Kept, RETURN_MARGIN, kept};
-use crate::letters::leave;
+use crate::letters::{leave, restart};
 use crate::rows::Columns as _;
 
 /// Reads the time of death in the header of an event's letter from its encoded properties. By it the
@@ -46,65 +46,133 @@ pub(super) async fn settle(
     if positions.is_empty() {
         return Ok(settled);
     }
-    let (id, mut entries) = (&operation.id, Vec::new());
-    let action = match operation.kind {
-        Kind::Replay => Action::DeadLetterReplayed,
-        Kind::Discard => Action::DeadLetterDiscarded,
+    let entries = match operation.kind {
+        Kind::Discard => discard(transaction, operation, positions, &mut settled).await?,
+        Kind::Replay => {
+            let mut entries = replay(transaction, operation, positions, &mut settled).await?;
+            entries.extend(route(transaction, operation, positions, &mut settled).await?);
+            entries
+        }
     };
-    for row in rows(transaction, operation, positions, id).await? {
-        if let Some(refused) = row.column::<Option<String>>("refused")? {
-            *settled.refused.entry(refused).or_default() += 1;
-            continue;
-        }
-        settled.letters += 1;
-        let died = died(&row)?;
-        entries.push(entry(&row, action, died.as_ref())?);
-        match (operation.kind, died) {
-            (Kind::Discard, _) => {}
-            (Kind::Replay, Some(died)) => {
-                // The first row of the new series has the next number, and its attempt the one after.
-                settled.due.push(AttemptRef { sequence: died.sequence + 2, ..died });
-            }
-            (Kind::Replay, None) => settled.events.push(kept(&row)?),
-        }
-    }
     audit::add(transaction, &operation.author, &entries).await?;
     let died = |event: &Kept| (event.id.simple().to_string(), died_at(&event.properties));
     leave(transaction, settled.events.iter().map(died)).await?;
     Ok(settled)
 }
 
-/// Settles the letters in the tables.
-async fn rows(
-    transaction: &Transaction<'_>,
-    operation: &Operation,
-    positions: &[i64],
-    id: &Uuid,
-) -> Result<Vec<Row>, StoreError> {
-    const REPLAY: &str = include_str!("../sql/operation_replay.sql");
-    const ROUTE: &str = include_str!("../sql/operation_route.sql");
-    const DISCARD: &str = include_str!("../sql/operation_discard.sql");
-    match operation.kind {
-        Kind::Discard => transaction.query(DISCARD, &[id, &positions]).await,
-        Kind::Replay => {
-            let tries = if operation.canary { ALL_BUT_ONE } else { 0 };
-            let mut rows = transaction.query(REPLAY, &[id, &positions, &tries]).await?;
-            let margin = RETURN_MARGIN.as_secs_f64();
-            rows.extend(transaction.query(ROUTE, &[id, &positions, &margin]).await?);
-            Ok(rows)
+impl Settled {
+    /// Counts a letter. Returns whether it was settled.
+    fn count(&mut self, refused: Option<&str>) -> bool {
+        match refused {
+            Some(refused) => *self.refused.entry(refused.to_owned()).or_default() += 1,
+            None => self.letters += 1,
         }
+        refused.is_none()
     }
 }
 
-/// The row of the ledger by which a delivery died; `None` for an event.
-fn died(row: &Row) -> Result<Option<AttemptRef>, StoreError> {
-    let Some(batch) = row.column("batch")? else { return Ok(None) };
-    let webhook = WebhookId(row.column("webhook")?);
-    let first = AttemptRef::first(BatchKey(batch), webhook, row.column("received_at")?);
-    Ok(Some(AttemptRef { sequence: row.column("entry")?, ..first }))
+async fn discard(
+    transaction: &Transaction<'_>,
+    operation: &Operation,
+    positions: &[i64],
+    settled: &mut Settled,
+) -> Result<Vec<Entry>, StoreError> {
+    const SQL: &str = include_str!("../sql/operation_discard.sql");
+    let mut entries = Vec::new();
+    for row in transaction.query(SQL, &[&operation.id, &positions]).await? {
+        if settled.count(row.column("refused")?) {
+            entries.push(entry(&row, Action::DeadLetterDiscarded)?);
+        }
+    }
+    Ok(entries)
 }
 
-fn entry(row: &Row, action: Action, died: Option<&AttemptRef>) -> Result<Entry, StoreError> {
+/// Begins new series of deliveries, as every replay does.
+async fn replay(
+    transaction: &Transaction<'_>,
+    operation: &Operation,
+    positions: &[i64],
+    settled: &mut Settled,
+) -> Result<Vec<Entry>, StoreError> {
+    const SQL: &str = include_str!("../sql/operation_replay.sql");
+    const NOTE: &str = "-- operation_replayed
+        update operation_letters l
+        set state = case when n.refusal is null then 'begun' else 'refused' end, refusal = n.refusal
+        from unnest($2::bigint[], $3::text[]) n(position, refusal)
+        where l.operation = $1 and l.position = n.position";
+    let rows = transaction.query(SQL, &[&operation.id, &positions]).await?;
+    let mut asked = Vec::new();
+    for row in &rows {
+        if row.column::<Option<&str>>("refused")?.is_none() {
+            asked.extend(died(row)?);
+        }
+    }
+    let tries = if operation.canary { ALL_BUT_ONE } else { 0 };
+    let restarts = restart(transaction, &asked, tries).await?;
+    let (mut entries, mut noted, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let restarted = died(row)?
+            .and_then(|it| restarts.get(&(it.batch.0, it.webhook.0, it.entry)))
+            .copied()
+            .unwrap_or(Restart::Unknown);
+        let refused: Option<&str> = row.column("refused")?;
+        let refused = refused.or_else(|| refusal(restarted).map(Refusal::code));
+        if settled.count(refused) {
+            entries.push(entry(row, Action::DeadLetterReplayed)?);
+            if let Restart::Begun(due) = restarted {
+                settled.due.push(due);
+            }
+        }
+        noted.push(row.column::<i64>("position")?);
+        refusals.push(refused);
+    }
+    transaction.execute(NOTE, &[&operation.id, &noted, &refusals]).await?;
+    Ok(entries)
+}
+
+fn refusal(restart: Restart) -> Option<Refusal> {
+    match restart {
+        Restart::Begun(_) => None,
+        Restart::MovedOn => Some(Refusal::Settled),
+        Restart::UnderWay => Some(Refusal::UnderWay),
+        Restart::PayloadRemoved => Some(Refusal::PayloadRemoved),
+        Restart::Unknown => Some(Refusal::Unknown),
+    }
+}
+
+/// Notes that dead events are about to be routed again.
+async fn route(
+    transaction: &Transaction<'_>,
+    operation: &Operation,
+    positions: &[i64],
+    settled: &mut Settled,
+) -> Result<Vec<Entry>, StoreError> {
+    const SQL: &str = include_str!("../sql/operation_route.sql");
+    let mut entries = Vec::new();
+    let margin = RETURN_MARGIN.as_secs_f64();
+    for row in transaction.query(SQL, &[&operation.id, &positions, &margin]).await? {
+        if settled.count(row.column("refused")?) {
+            entries.push(entry(&row, Action::DeadLetterReplayed)?);
+            settled.events.push(kept(&row)?);
+        }
+    }
+    Ok(entries)
+}
+
+/// The row of the ledger by which a delivery died; `None` for an event.
+fn died(row: &Row) -> Result<Option<DiedBy>, StoreError> {
+    let Some(batch) = row.column("batch")? else { return Ok(None) };
+    Ok(Some(DiedBy {
+        batch: BatchKey(batch),
+        webhook: WebhookId(row.column("webhook")?),
+        entry: row.column("entry")?,
+        received_at: row.column("received_at")?,
+    }))
+}
+
+/// The entry of the audit trail about a letter.
+fn entry(row: &Row, action: Action) -> Result<Entry, StoreError> {
+    let died = died(row)?;
     let letter = Letter {
         id: row.column("letter")?,
         queue: row.column("queue")?,

@@ -35,7 +35,7 @@ with asked as (
 ), begun as (
     insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
                           revision, received_at)
-    select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision, received_at
+    select batch, webhook, entry + 1, attempt, $7, now(), 'pending', now(), revision, received_at
     from wanted join free using (batch, webhook)
     on conflict do nothing
     returning batch, webhook, entry, received_at

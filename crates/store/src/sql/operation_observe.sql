@@ -5,18 +5,22 @@ with open as (
     where l.operation = $1 and l.state = 'begun' and l.position > o.observed_to
     order by l.position limit $2
 ), ended as (
-    select o.position, a.at, a.reason,
-           case a.state when 'dead' then 'failed' else a.state end as state
+    -- A success says nothing about attempts that were under way when it began. So the end of a failure is
+    -- compared with the beginning of a success.
+    select o.position, a.reason,
+           case a.state when 'dead' then 'failed' else a.state end as state,
+           case a.state when 'dead' then a.at + coalesce(a.duration_ms, 0) * interval '1 millisecond'
+                        else a.at end as at
     from open o
-    cross join lateral (select a.state, a.at, a.reason from attempts a
+    cross join lateral (select a.state, a.at, a.duration_ms, a.reason from attempts a
                         where a.batch = o.batch and a.webhook = o.webhook
                           and a.received_at = o.received_at and a.entry > o.entry
                         order by a.entry desc limit 1) a
     where o.batch is not null and a.state in ('delivered', 'dropped', 'dead')
     union all
     -- An event that was routed is settled. One that was refused again waits for a person.
-    select o.position, now(), k.reason,
-           case when k.id is null or k.settled_at is not null then 'delivered' else 'failed' end
+    select o.position, k.reason,
+           case when k.id is null or k.settled_at is not null then 'delivered' else 'failed' end, now()
     from open o left join kept_messages k on k.id = o.letter::uuid
     where o.batch is null
       and (k.id is null or k.settled_at is not null or (k.kind = 'dead' and k.return_at is null))

@@ -2,13 +2,12 @@
 with wanted as (
     select l.position, l.letter, l.batch, l.webhook, l.entry
     from operation_letters l
-    where l.operation = $1 and l.state = 'discarded' and l.batch is not null
-      and exists (select from attempts a
-                  where a.batch = l.batch and a.webhook = l.webhook
-                    and a.received_at = l.received_at and a.entry = l.entry)
-      and not exists (select from attempts n
-                      where n.batch = l.batch and n.webhook = l.webhook
-                        and n.received_at = l.received_at and n.entry > l.entry)
+    -- Its row is still there, and is its last one.
+    cross join lateral (select a.entry from attempts a
+                        where a.batch = l.batch and a.webhook = l.webhook
+                          and a.received_at = l.received_at
+                        order by a.entry desc limit 1) a
+    where l.operation = $1 and l.state = 'discarded' and l.batch is not null and a.entry = l.entry
 ), undecided as (
     delete from discards d using wanted w
     where d.batch = w.batch and d.webhook = w.webhook and d.entry = w.entry
