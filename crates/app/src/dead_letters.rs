@@ -18,7 +18,7 @@ use fanfare_broker::{BrokerError, PublishError, Session};
 use fanfare_core::audit;
 use fanfare_core::dead_letter::{Choice, Letter, Position};
 use fanfare_core::ids::DeliveryId;
-use fanfare_letters::{LettersError, sweep};
+use fanfare_letters::{LettersError, PATIENCE, sweep};
 use fanfare_store::{Store, StoreError};
 
 use crate::{Actor, NotAdministrator, NotReceiving};
@@ -205,7 +205,7 @@ pub async fn settle(
 /// Removes the messages of settled letters from their queues.
 async fn clear(stores: Stores<'_>, choice: &Choice) -> Result<(), Stopped> {
     for kind in selection::kinds(choice.kind) {
-        sweep(stores.session, stores.store, kind).await?;
+        sweep(stores.session, stores.store, kind, PATIENCE).await?;
     }
     Ok(())
 }

@@ -16,7 +16,30 @@ use crate::LettersError;
 const ADDED_AT_ONCE: usize = 500;
 
 /// The longest time for which one walk keeps others from saying what a queue lacks.
-pub(crate) const LEASE: Duration = Duration::from_mins(5);
+const LEASE: Duration = Duration::from_mins(1);
+
+/// How long a command waits for another walk, which hides the letters that it reads.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(200);
+
+/// Waits until no other process reads through a queue of dead letters, at most for `patience`. Returns
+/// whether that was so; then the caller ends with [`Store::letters_walk_end`].
+///
+/// # Errors
+///
+/// [`LettersError`]
+pub async fn begin_alone(store: &Store, patience: Duration) -> Result<bool, LettersError> {
+    let began = Instant::now();
+    loop {
+        if store.letters_walk_begin(LEASE).await? {
+            return Ok(true);
+        }
+        if began.elapsed() >= patience {
+            return Ok(false);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
 
 /// Whether a queue has letters that the index does not know: more than it should have. A passive look,
 /// which moves nothing.
@@ -52,7 +75,8 @@ pub async fn difference(session: &Session, store: &Store, kind: Kind) -> Result<
 /// Reads through a queue, adds what the index does not know, and notes what the queue lacks. It stops at
 /// `until`, and then has added what it had read. A letter without a time of death died `now`.
 ///
-/// Letters are hidden from others while they are read, and return to the queue in their order.
+/// Letters are hidden from others while they are read, and return to the queue in their order. While
+/// another process reads through a queue for longer than `patience`, nothing is read.
 ///
 /// # Errors
 ///
@@ -62,9 +86,23 @@ pub async fn take_census(
     kind: Kind,
     now: DateTime<Utc>,
     until: Option<Instant>,
+    patience: Duration,
+) -> Result<(), LettersError> {
+    if !begin_alone(store, patience).await? {
+        return Ok(());
+    }
+    let read = census((session, store), kind, now, until).await;
+    store.letters_walk_end().await?;
+    read
+}
+
+async fn census(
+    (session, store): (&Session, &Store),
+    kind: Kind,
+    now: DateTime<Utc>,
+    until: Option<Instant>,
 ) -> Result<(), LettersError> {
     let began = Instant::now();
-    let is_alone = store.letters_walk_begin(LEASE).await?;
     let mut walk = Walk::begin(session, queue_of(kind)).await?;
     let mut counts: HashMap<String, i16> = HashMap::new();
     let mut page: Vec<Letter> = Vec::new();
@@ -84,14 +122,11 @@ pub async fn take_census(
     }
     walk.end().await?;
     add(store, &mut page).await?;
-    if is_complete && is_alone {
+    if is_complete {
         let counts: Vec<(String, i16)> = counts.into_iter().collect();
         store.letters_counted(&counts).await?;
         let ids: Vec<String> = counts.into_iter().map(|(id, _)| id).collect();
         store.letters_missed(kind, Missed::AllBut(&ids), began.elapsed()).await?;
-    }
-    if is_alone {
-        store.letters_walk_end().await?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use fanfare_broker::BrokerError;
 use fanfare_store::StoreError;
 
 pub use again::again;
-pub use census::{difference, has_unknown, take_census};
+pub use census::{PATIENCE, begin_alone, difference, has_unknown, take_census};
 pub use delivery::dead_delivery;
 pub use operation::{StepError, WAIT, step, sweep_queues};
 pub use sweep::sweep;

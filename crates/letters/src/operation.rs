@@ -14,7 +14,7 @@ use fanfare_store::operations::Stepped;
 use fanfare_store::{Store, StoreError};
 use uuid::Uuid;
 
-use crate::{LettersError, again, sweep};
+use crate::{LettersError, PATIENCE, again, sweep};
 
 /// The pause before the next step of an operation that waits: for its rate, or for its receivers.
 pub const WAIT: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ impl From<PublishError> for StepError {
 /// [`LettersError`]
 pub async fn sweep_queues(store: &Store, session: &Session) -> Result<(), LettersError> {
     for kind in Kind::ALL {
-        sweep(session, store, kind).await?;
+        sweep(session, store, kind, PATIENCE).await?;
     }
     Ok(())
 }

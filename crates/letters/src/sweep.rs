@@ -1,7 +1,7 @@
 //! The messages of settled letters leave their queue.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanfare_broker::Session;
 use fanfare_broker::dead_letters::{DeadLetter, Kind, Walk, queue_of};
@@ -9,7 +9,7 @@ use fanfare_store::Store;
 use fanfare_store::letters::{Leaving, Missed};
 
 use crate::LettersError;
-use crate::census::LEASE;
+use crate::census::begin_alone;
 
 /// The most letters that one walk removes.
 const AT_ONCE: i64 = 20_000;
@@ -18,13 +18,20 @@ const NOTED_AT_ONCE: usize = 1000;
 
 /// Removes the messages of settled letters from a queue, and returns how many.
 ///
+/// While another process reads through a queue for longer than `patience`, nothing is removed.
+///
 /// A message is removed after its letter was settled in the ledger. If the process ends in between, the
 /// next sweep removes it.
 ///
 /// # Errors
 ///
 /// [`LettersError`]
-pub async fn sweep(session: &Session, store: &Store, kind: Kind) -> Result<u64, LettersError> {
+pub async fn sweep(
+    session: &Session,
+    store: &Store,
+    kind: Kind,
+    patience: Duration,
+) -> Result<u64, LettersError> {
     let mut swept = 0;
     loop {
         let leaving = store.letters_leaving(kind, AT_ONCE).await?;
@@ -32,7 +39,12 @@ pub async fn sweep(session: &Session, store: &Store, kind: Kind) -> Result<u64, 
             return Ok(swept);
         }
         let is_last = i64::try_from(leaving.len()).is_ok_and(|count| count < AT_ONCE);
-        let taken = walk(session, store, kind, leaving).await?;
+        if !begin_alone(store, patience).await? {
+            return Ok(swept);
+        }
+        let taken = walk(session, store, kind, leaving).await;
+        store.letters_walk_end().await?;
+        let taken = taken?;
         swept += taken;
         if is_last || taken == 0 {
             return Ok(swept);
@@ -48,7 +60,6 @@ async fn walk(
     leaving: Vec<Leaving>,
 ) -> Result<u64, LettersError> {
     let began = Instant::now();
-    let is_alone = store.letters_walk_begin(LEASE).await?;
     let mut open: HashMap<String, Leaving> =
         leaving.into_iter().map(|letter| (letter.id.clone(), letter)).collect();
     let mut walk = Walk::begin(session, queue_of(kind)).await?;
@@ -78,13 +89,10 @@ async fn walk(
     if !left.is_empty() {
         store.letters_left(&left).await?;
     }
-    if is_alone && !open.is_empty() {
+    if !open.is_empty() {
         // Others have taken them, hold them at this moment, or they are still on their way.
         let ids: Vec<String> = open.into_keys().collect();
         store.letters_missed(kind, Missed::Only(&ids), began.elapsed()).await?;
-    }
-    if is_alone {
-        store.letters_walk_end().await?;
     }
     Ok(taken)
 }

@@ -62,7 +62,7 @@ pub(crate) async fn run(
 async fn round(config: &Config, session: &Session, seen: &mut Seen) -> Result<(), LettersError> {
     let store = &config.store;
     for kind in Kind::ALL {
-        let swept = sweep(session, store, kind).await?;
+        let swept = sweep(session, store, kind, Duration::ZERO).await?;
         if swept > 0 {
             tracing::info!(swept, queue = kind.name(), "settled dead letters left their queue");
         }
@@ -70,7 +70,8 @@ async fn round(config: &Config, session: &Session, seen: &mut Seen) -> Result<()
         let before = std::mem::replace(seen.of(kind), now);
         // The same sign twice: it is no letter on its way.
         if now.signum() * before.signum() > 0 {
-            take_census((session, store), kind, (config.clock)(), None).await?;
+            let now = (config.clock)();
+            take_census((session, store), kind, now, None, Duration::ZERO).await?;
         }
     }
     store.letters_trim(KEEP_SETTLED, TRIMMED_AT_ONCE).await?;

@@ -2,6 +2,7 @@
 //! too large to be kept twice. They are read from the queue, one by one.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use fanfare_broker::dead_letters::{
     DeadLetter, Kind, Replay, Walk, dead_delivery, queue_of, replay,
@@ -12,10 +13,16 @@ use fanfare_core::audit::{Author, Entry};
 use fanfare_core::dead_letter::Letter;
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
+use fanfare_letters::{PATIENCE, begin_alone};
 use fanfare_store::{Store, StoreError};
 
 use super::{Action, Kept, Stopped, Stores};
 use crate::receiving::not_receiving;
+
+/// How often a queue is read for letters that were not found: those that another reader has just returned
+/// are not ready at once.
+const ROUNDS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Replays or discards letters, and returns how many. Without an author they are only counted.
 pub(super) async fn settle(
@@ -28,37 +35,63 @@ pub(super) async fn settle(
     let mut count = 0;
     for kind in Kind::ALL {
         let of_kind = letters.iter().filter(|letter| letter.kind == kind);
-        let chosen: HashMap<&str, &Letter> =
-            of_kind.map(|letter| (letter.id.as_str(), letter)).collect();
-        if chosen.is_empty() {
+        let mut open: HashMap<String, Letter> =
+            of_kind.map(|letter| (letter.id.clone(), letter.clone())).collect();
+        for round in 0..ROUNDS {
+            if open.is_empty() {
+                break;
+            }
+            if round > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            // A router that reads through the queue at the same time would hide some of them.
+            let is_alone = begin_alone(stores.store, PATIENCE).await?;
+            let walked = walk(stores, author, action, (kind, &mut open), on_kept).await;
+            if is_alone {
+                stores.store.letters_walk_end().await?;
+            }
+            count += walked?;
+        }
+    }
+    Ok(count)
+}
+
+/// Reads through a queue once. Letters that are found are no longer open.
+async fn walk(
+    stores: Stores<'_>,
+    author: Option<&Author>,
+    action: Action,
+    (kind, open): (Kind, &mut HashMap<String, Letter>),
+    on_kept: &mut impl FnMut(Letter, Kept),
+) -> Result<u64, Stopped> {
+    let mut count = 0;
+    let mut walk = Walk::begin(stores.session, queue_of(kind)).await?;
+    while !open.is_empty()
+        && let Some(message) = walk.next().await?
+    {
+        let Some(letter) = open.remove(&message.id) else { continue };
+        let kept = match (action, author) {
+            (Action::Replay, None) => why_not(stores.store, kind, &message).await?,
+            (Action::Replay, Some(author)) => {
+                replay_message(stores, author, kind, &message).await?
+            }
+            (Action::Discard, None) => None,
+            (Action::Discard, Some(author)) => {
+                discard_message(stores.store, author, kind, &message).await?;
+                None
+            }
+        };
+        if let Some(kept) = kept {
+            on_kept(letter, kept);
             continue;
         }
-        let mut walk = Walk::begin(stores.session, queue_of(kind)).await?;
-        while let Some(message) = walk.next().await? {
-            let Some(letter) = chosen.get(message.id.as_str()) else { continue };
-            let kept = match (action, author) {
-                (Action::Replay, None) => why_not(stores.store, kind, &message).await?,
-                (Action::Replay, Some(author)) => {
-                    replay_message(stores, author, kind, &message).await?
-                }
-                (Action::Discard, None) => None,
-                (Action::Discard, Some(author)) => {
-                    discard_message(stores.store, author, kind, &message).await?;
-                    None
-                }
-            };
-            if let Some(kept) = kept {
-                on_kept(Letter::clone(letter), kept);
-                continue;
-            }
-            if author.is_some() {
-                walk.take().await?;
-                stores.store.letter_taken(&message.id, action.settled_as()).await?;
-            }
-            count += 1;
+        if author.is_some() {
+            walk.take().await?;
+            stores.store.letter_taken(&message.id, action.settled_as()).await?;
         }
-        walk.end().await?;
+        count += 1;
     }
+    walk.end().await?;
     Ok(count)
 }
 

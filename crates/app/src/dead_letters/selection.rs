@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use fanfare_core::dead_letter::{Choice, Kind, Letter, Position};
-use fanfare_letters::{has_unknown, take_census};
+use fanfare_letters::{PATIENCE, has_unknown, take_census};
 use fanfare_store::letters::Order;
 use fanfare_store::{Store, StoreError};
 
@@ -143,7 +143,7 @@ pub async fn take_in(
     let Stores { session, store } = stores;
     for kind in kinds(only) {
         if has_unknown(session, store, kind).await? {
-            take_census((session, store), kind, clock::now(), until).await?;
+            take_census((session, store), kind, clock::now(), until, PATIENCE).await?;
         }
     }
     Ok(())
