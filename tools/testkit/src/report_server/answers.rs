@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 use uuid::Uuid;
 
 use super::state::{Dialect, Hook, Kind, State};
@@ -244,6 +246,13 @@ fn webhooks(
     }
 }
 
+/// Does something that blocks, while other threads of the runtime go on: the receiver that is asked may be
+/// one of its tasks.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) { block_in_place(work) } else { work() }
+}
+
 /// Verifies the address first, as the server does.
 fn put(state: &Mutex<State>, user: &str, id: String, body: &Value, status: u16) -> Reply {
     let mut hook = Map::new();
@@ -263,7 +272,7 @@ fn put(state: &Mutex<State>, user: &str, id: String, body: &Value, status: u16) 
     }
     let uri = hook.get("WebHookUri").and_then(Value::as_str).unwrap_or_default();
     let echo = Uuid::new_v4().simple().to_string();
-    if let Err(error) = posts::verify(uri, &echo) {
+    if let Err(error) = aside(|| posts::verify(uri, &echo)) {
         let message = format!("Could not register WebHook due to error: {error}");
         return reply(400, &json!({ "Message": message }));
     }
