@@ -266,13 +266,15 @@ async fn letter_that_is_replayed_or_moved_by_hand_is_kept_until_it_is_routed() {
     let receiver = Receiver::start().await;
     world.directory(&directory(10)).await;
     let webhook = world.webhook_of("anna", &receiver.url("/hook"), &[]).await;
-    let router = world.start("router").await;
+    let mut router = world.start("router").await;
     let _worker = world.start("worker").await;
     for revision in [20, 20] {
         world.publish(&held_event(revision)).await;
     }
     letters(&world, 2).await;
-    drop(router);
+    // It ends with all messages acknowledged.
+    router.terminate();
+    router.wait_exit(SOON).await;
     world.directory(&directory(20)).await;
     let amqp = world.amqp().await;
     let moved: Message = amqp.take(DEAD).await.unwrap().unwrap();
