@@ -151,7 +151,7 @@ async fn a_directory_that_is_larger_than_a_message_is_published_whole() {
         })
         .await;
     }
-    // A lost folder begins again above all earlier revisions, and nobody is deleted meanwhile.
+    // After its folder is lost, the bridge begins above all earlier revisions and deletes no user.
     drop(bridge);
     fs::remove_dir_all(&bridged.folder).unwrap();
     let last = server.add_user("Last");

@@ -1,7 +1,7 @@
 //! Notices a report server that posts nothing.
 //!
 //! Its base URL may be wrong or empty, and then no error shows anywhere. So the list of reports is
-//! read now and then: when it changes, and no POST comes, a person is told.
+//! read from time to time. If it changes and no POST comes, the log warns.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -68,7 +68,7 @@ async fn round(config: &Config, session: &Session, seen: &mut Seen) -> Result<()
         }
         let now = difference(session, store, kind).await?;
         let before = std::mem::replace(seen.of(kind), now);
-        // The same sign twice: it is no letter on its way.
+        // The same sign twice: the difference is not a letter that is being published.
         if now.signum() * before.signum() > 0 {
             let now = (config.clock)();
             take_census((session, store), kind, now, None, Duration::ZERO).await?;

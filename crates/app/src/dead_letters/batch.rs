@@ -154,7 +154,7 @@ async fn publish_jobs(stores: Stores<'_>, dues: &[AttemptRef]) -> Result<(), Sto
     Ok(())
 }
 
-/// Publishes dead events for the routers again, so many at a time that they need little memory.
+/// Publishes dead events for the routers again, in parts that need little memory.
 async fn replay_events(
     stores: Stores<'_>,
     author: &Author,

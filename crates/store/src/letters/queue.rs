@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 
-/// How long a letter may be on its way into its queue, and how long it must have been missing.
+/// The longest time in which a letter reaches its queue, and the shortest between two walks that both miss it.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// A letter whose message has to leave its queue.

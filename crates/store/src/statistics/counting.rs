@@ -2,7 +2,7 @@
 //!
 //! Two ends move apart: new attempts are added some time after they began, when their rows must be in
 //! the ledger; and the attempts from before the table existed are added hour by hour, into the past. The
-//! transaction that adds attempts moves the end over them, so that each is counted once, whoever dies.
+//! transaction that adds attempts moves the end over them, so that each is counted once, even if a process dies.
 
 use std::time::Duration;
 

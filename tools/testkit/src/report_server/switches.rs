@@ -9,7 +9,7 @@ pub enum Listing {
     Own,
     /// An administrator all of them, with their users, by `?user=all`.
     AllForAdministrators,
-    /// Everyone all of them, and nobody sees whose they are.
+    /// Every user sees all webhooks, without their owners.
     AllForEveryone,
 }
 
