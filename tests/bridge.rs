@@ -58,7 +58,8 @@ impl Bridged {
     /// Starts a bridge, and waits until the directory is published and the webhook registered.
     async fn start(&self) -> Process {
         let bridge = self.world.spawn("bridge");
-        bridge.wait_for_line("published the directory", SOON).await;
+        // A report server that fails again and again is asked after longer and longer pauses.
+        bridge.wait_for_line("published the directory", SOON * 3).await;
         self.registered().await;
         bridge
     }
@@ -307,9 +308,22 @@ async fn the_bridges_webhook_is_one_and_comes_back_when_it_is_paused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_answer_to_the_registration_is_no_registration() {
+    let bridged = Bridged::new(Dialect::Framework).await;
+    let _router = bridged.world.start("router").await;
+    bridged.server.switch(|it| it.html_for_changes = true);
+    let bridge = bridged.world.spawn("bridge");
+    bridge.wait_for_line("does not list it as it was sent", SOON).await;
+    bridged.server.switch(|it| it.html_for_changes = false);
+    bridged.registered().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_at_the_report_server_is_said_plainly() {
     let bridged = Bridged::new(Dialect::Framework).await;
     let server = &bridged.server;
+    // Makes the exchange. Without it, a bridge waits with the documents of the one before it.
+    let _router = bridged.world.start("router").await;
     let says = async |changed: &[(&str, &str)], text: &str| {
         let bridge = bridged.world.spawn_with_envs("bridge", changed);
         bridge.wait_for_line(text, SOON).await;

@@ -39,6 +39,11 @@ pub(crate) enum SetUpError {
     NoWebhooks,
     #[error("the report server's list of webhooks can't be read: {0}")]
     Unreadable(#[from] Unreadable),
+    #[error(
+        "the report server accepted the bridge's webhook, and does not list it as it was sent; is there \
+         a proxy before it that answers in its place?"
+    )]
+    NotKept,
 }
 
 /// Registers the webhook, and looks after it for ever. `url` is the bridge's address as the report
@@ -84,6 +89,23 @@ async fn set_up(
     secret: &Secret,
     now: DateTime<Utc>,
 ) -> Result<Option<&'static str>, SetUpError> {
+    let Some(done) = change(api, url, secret, now).await? else { return Ok(None) };
+    // The answer to the change may be that of a proxy.
+    let kept = own(api, url).await?;
+    if matches!(&kept[..], [hook] if is_right(hook, secret)) {
+        Ok(Some(done))
+    } else {
+        Err(SetUpError::NotKept)
+    }
+}
+
+/// Changes the registrations if they are not one that is right.
+async fn change(
+    api: &Api,
+    url: &Url,
+    secret: &Secret,
+    now: DateTime<Utc>,
+) -> Result<Option<&'static str>, SetUpError> {
     let mut own = own(api, url).await?.into_iter();
     let Some(first) = own.next() else {
         api.put(Method::POST, REGISTRATIONS, wanted("", url, secret, now)).await?;
@@ -95,16 +117,19 @@ async fn set_up(
         api.delete(&format!("{REGISTRATIONS}/{}", further.id)).await?;
         done = Some("deleted a second webhook of the bridge");
     }
-    // A server that does not show the secret is believed to have it.
-    let is_right = !first.is_paused
-        && first.filters.iter().any(|filter| filter == "*")
-        && first.secret.as_deref().is_none_or(|it| secret.is(it));
-    if !is_right {
+    if !is_right(&first, secret) {
         let path = format!("{REGISTRATIONS}/{}", first.id);
         api.put(Method::PUT, &path, wanted(&first.id, url, secret, now)).await?;
         done = Some("mended the bridge's webhook, which was paused or different");
     }
     Ok(done)
+}
+
+/// A server that does not show the secret is believed to have it.
+fn is_right(hook: &Hook, secret: &Secret) -> bool {
+    !hook.is_paused
+        && hook.filters.iter().any(|filter| filter == "*")
+        && hook.secret.as_deref().is_none_or(|it| secret.is(it))
 }
 
 fn wanted(id: &str, url: &Url, secret: &Secret, now: DateTime<Utc>) -> String {

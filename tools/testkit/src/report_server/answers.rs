@@ -29,7 +29,7 @@ pub(super) fn answer(state: &Mutex<State>, request: &Request) -> Reply {
             &json!({ "Message": "Authorization has been denied for this request." }),
         );
     };
-    if let Some(answer) = fault(&mut hold(state)) {
+    if let Some(answer) = fault(&mut hold(state), request) {
         return answer;
     }
     match path.strip_prefix("api/webhooks/") {
@@ -44,10 +44,11 @@ fn not_found() -> Reply {
 }
 
 /// A page or an error, if it is time for one.
-fn fault(state: &mut State) -> Option<Reply> {
+fn fault(state: &mut State, request: &Request) -> Option<Reply> {
     state.calls += 1;
     let is_due = |every: usize| every > 0 && state.calls.is_multiple_of(every);
-    if is_due(state.switches.html) {
+    let is_change = request.method != "GET";
+    if is_due(state.switches.html) || (state.switches.html_for_changes && is_change) {
         return Some(Reply::text(200, "<html><body>Sign in</body></html>"));
     }
     is_due(state.switches.errors).then(|| Reply::text(500, "An error has occurred."))

@@ -21,6 +21,8 @@ pub struct Switches {
     pub rate_limit: bool,
     /// The number of calls of which the last answers a page; 0: none does.
     pub html: usize,
+    /// Changes are answered with a page, and not made.
+    pub html_for_changes: bool,
     /// The number of calls of which the last answers 500; 0: none does.
     pub errors: usize,
     /// The number of readings in which a user is added in the middle.
@@ -52,6 +54,7 @@ impl Default for Switches {
         Self {
             rate_limit: false,
             html: 0,
+            html_for_changes: false,
             errors: 0,
             changes_while_read: 0,
             names: false,
