@@ -18,6 +18,7 @@ const CLOCK_UNCERTAINTY: Duration = Duration::from_secs(30);
 
 /// The facts about a delivery whose attempt is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Facts {
     /// The time of the facts.
     pub now: DateTime<Utc>,

@@ -222,7 +222,7 @@ async fn shadow(fanfare: &Fanfare, existing: &mut Existing, logins: &str) -> Res
             lines.push(json!({ "time": now(), "url": url, "headers": headers, "body": body }));
         }
     }
-    let record: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let record = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     let compare = ["shadow", "compare", "--received", "-"];
     let (started, mut compared) = (Instant::now(), fanfare.run(&compare, Some(&record)).await);
     // The last events may be on their way to the router.
