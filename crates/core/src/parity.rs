@@ -170,7 +170,7 @@ pub struct Compared {
     pub here: usize,
     /// The notifications that are the same.
     pub same: usize,
-    /// What differs, sorted by time.
+    /// What differs, sorted by time, webhook and notification.
     pub differences: Vec<Difference>,
 }
 
@@ -253,7 +253,8 @@ pub fn compare(comparing: &Comparing<'_>) -> Compared {
     }
     let mut compared = matching.end();
     compared.differences.extend(settings.differences());
-    compared.differences.sort_by_key(|difference| difference.at);
+    let order = |it: &Difference| (it.at, it.webhook, it.what.key().cloned());
+    compared.differences.sort_by_cached_key(order);
     compared
 }
 

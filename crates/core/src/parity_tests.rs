@@ -144,7 +144,7 @@ fn members_and_settings_that_differ_are_named() {
     let members = ["A", "B (only here)", "C (only there)"].map(str::to_owned).to_vec();
     let members = What::Members(key, members);
     let other = What::Header("X-Other".to_owned(), 2);
-    assert_eq!(what, [&members, &What::Secret(2), &What::Properties(2), &other, &members]);
+    assert_eq!(what, [&What::Secret(2), &What::Properties(2), &other, &members, &members]);
 }
 
 #[test]
