@@ -7,5 +7,6 @@ pub mod delivery;
 pub mod event;
 pub mod explanation;
 pub mod operation;
+pub mod parity;
 pub mod storage;
 pub mod webhook;

@@ -52,14 +52,7 @@ impl Deferral {
     }
 }
 
-const DROPS: [DropReason; 6] = [
-    DropReason::WebhookDeleted,
-    DropReason::WebhookPaused,
-    DropReason::OwnerDisabled,
-    DropReason::OwnerDeleted,
-    DropReason::AccessRevoked,
-    DropReason::PayloadRemoved,
-];
+const DROPS: [DropReason; 7] = DropReason::ALL;
 
 const DEATHS: [DeadReason; 4] = DeadReason::ALL;
 

@@ -45,6 +45,7 @@ pub(super) fn reason(code: &str) -> &str {
         "owner-deleted" => "The owner is not in the directory any more.",
         "access-revoked" => "The owner may not read the resource any more.",
         "payload-removed" => "Its payload was removed before it was sent.",
+        "shadow" => "It would have been sent, but shadow mode sends nothing.",
         "exhausted" => "All attempts failed.",
         "expired" => "The next attempt would have come after the deadline.",
         "poison" => "Workers ended each time they attempted it, even with nothing else to do.",
