@@ -7,7 +7,7 @@ mod statement;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use fanfare_core::access::administrator_key;
 use fanfare_core::audit::entry::OperationBegun;
 use fanfare_core::audit::{Author, Entry};
@@ -68,17 +68,19 @@ impl Store {
     ) -> Result<(BTreeMap<Verdict, i64>, bool), StoreError> {
         let mut client = self.connection("count what webhooks missed").await?;
         let mut counts = BTreeMap::new();
-        let (mut from, mut left) = (missed.from, most.unwrap_or(u32::MAX));
-        while from < missed.until && left > 0 {
+        // The database has no smaller times, so a slice would never reach a smaller one.
+        let (mut from, until) = (missed.from.trunc_subsecs(6), missed.until.trunc_subsecs(6));
+        let (begin, mut left) = (from, most.unwrap_or(u32::MAX));
+        while from < until && left > 0 {
             left -= 1;
             // One transaction for each slice: nothing is held while the ledger is read.
             let transaction = client.transaction().await?;
             let mut slice = Slice {
                 from,
-                until: missed.until,
+                until,
                 webhook: missed.webhook.map(|id| id.0),
                 owner_key: missed.owner.as_ref().map(Name::key),
-                begin: missed.from,
+                begin,
             };
             slice.until = end(&transaction, &slice).await?;
             for (verdict, deliveries) in judge(&transaction, &slice, None).await? {
@@ -87,7 +89,7 @@ impl Store {
             transaction.commit().await?;
             from = slice.until;
         }
-        Ok((counts, from >= missed.until))
+        Ok((counts, from >= until))
     }
 
     /// Stores an operation that recovers what was missed. It is running, and its deliveries are chosen
