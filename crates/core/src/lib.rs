@@ -59,6 +59,7 @@ pub mod password;
 pub mod payload;
 pub mod quota;
 pub mod rate_limit;
+pub mod recover;
 pub mod registration;
 pub mod reject;
 pub mod request;
