@@ -23,7 +23,8 @@
 //!    builds the event with which an owner tests a webhook.
 //! 7. [`audit`] makes the entries of the audit trail. [`operation`] decides how bulk operations of
 //!    administrators go on.
-//! 8. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
+//! 8. [`notice`] decides which notices are told while a cause lasts.
+//! 9. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;
 pub mod answer;
@@ -49,6 +50,7 @@ pub mod json;
 pub mod kept;
 pub mod mask;
 pub mod name;
+pub mod notice;
 pub mod notification;
 pub mod operation;
 pub mod outcome;
