@@ -2,6 +2,7 @@
 
 mod audit;
 mod browser;
+mod dead_letters;
 mod deliveries;
 mod forgery;
 mod grid;
