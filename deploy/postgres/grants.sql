@@ -53,6 +53,10 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant insert on attempts to fanfare_router;
     grant select, insert on discards to fanfare_router;
     grant insert on audit to fanfare_router;
+    -- Notices: what it sees of webhooks is neither an address nor a secret.
+    grant select on webhook_conditions to fanfare_router;
+    grant select, update on notices_state to fanfare_router;
+    grant select, insert, update, delete on notice_causes, notices to fanfare_router;
     -- The months of the audit trail. What it pauses, a trigger writes there.
     grant execute on function make_audit_partitions(integer) to fanfare_router;
 end if;
@@ -86,7 +90,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select on refinery_schema_history to fanfare_console;
     grant select, insert on webhooks to fanfare_console;
     grant update (uri, description, paused, paused_reason, filters, properties, sealed,
-                  failing_since, rate_limit, hold, updated_at, deleted_at)
+                  failing_since, rate_limit, hold, secret_ends_at, updated_at, deleted_at)
         on webhooks to fanfare_console;
     grant select, insert, update on webhook_versions to fanfare_console;
     grant select, insert, delete on webhook_wants to fanfare_console;
@@ -124,6 +128,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures
         to fanfare_console;
+    grant select on notices to fanfare_console;
     -- Entries of the audit trail are added, and never changed.
     grant select, insert on audit to fanfare_console;
 end if;
