@@ -1,8 +1,10 @@
 //! The console's pages, requested as a browser does.
 
+mod administering;
 mod audit;
 mod browser;
 mod deliveries;
+mod events;
 mod forgery;
 mod grid;
 mod hostile;

@@ -22,7 +22,7 @@
 //! 6. [`explain`] gives the reasons why an event was sent to a webhook or not. [`test_event`]
 //!    builds the event with which an owner tests a webhook.
 //! 7. [`audit`] makes the entries of the audit trail. [`operation`] decides how bulk operations of
-//!    administrators go on.
+//!    administrators go on, and [`mend`] checks the correction of a dead event.
 //! 8. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;
@@ -48,6 +48,7 @@ pub mod job;
 pub mod json;
 pub mod kept;
 pub mod mask;
+pub mod mend;
 pub mod name;
 pub mod notification;
 pub mod operation;

@@ -39,6 +39,7 @@ mod located;
 mod migrate;
 mod misconfigured;
 pub mod operations;
+pub mod overview;
 pub mod paces;
 pub mod payloads;
 mod pool;
