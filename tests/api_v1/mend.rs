@@ -138,7 +138,7 @@ async fn a_command_mends_what_binary_mode_and_dead_deliveries_leave() {
     let id = letter["id"].as_str().unwrap();
     let mend = ["dead-letters", "mend", id, "--file", "-"];
     let bad = api.world.run(&mend, Some("{\n  \"id\": oops }")).await;
-    let text = String::from_utf8_lossy(&bad.stderr);
+    let text = &bad.stderr;
     assert_eq!(bad.status.code(), Some(1), "{text}");
     assert!(text.contains("line 2 column") && text.contains("not-json"), "{text}");
     let good = event().to_string();
@@ -174,7 +174,7 @@ async fn a_mended_event_is_published_by_a_router_when_its_console_could_not() {
     let nowhere = [("FANFARE_AMQP_URL", "amqp://127.0.0.1:1")];
     let output = api.world.run_with_envs(&mend, &nowhere).await;
     std::fs::remove_file(&file).unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = &output.stdout;
     assert_eq!(text, "stored 1 event; a router publishes it within minutes\n");
     assert_eq!(root.read(LIST).await["items"], json!([]));
     assert_eq!(receiver.count(), 0);
