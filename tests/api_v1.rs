@@ -6,6 +6,7 @@ mod deliveries;
 mod described;
 mod events;
 mod limits;
+mod mend;
 mod operations;
 mod pages;
 mod recover;

@@ -14,6 +14,7 @@ pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod limits;
 pub(crate) mod list;
+pub(crate) mod mend;
 pub(crate) mod notices;
 pub(crate) mod openapi;
 pub(crate) mod operations;

@@ -23,7 +23,7 @@
 //!    builds the event with which an owner tests a webhook. [`parity`] compares what is sent with
 //!    what receivers got from another server.
 //! 7. [`audit`] makes the entries of the audit trail. [`operation`] decides how bulk operations of
-//!    administrators go on.
+//!    administrators go on, and [`mend`] checks the correction of a dead event.
 //! 8. [`notice`] decides which notices are told while a cause lasts.
 //! 9. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
@@ -50,6 +50,7 @@ pub mod job;
 pub mod json;
 pub mod kept;
 pub mod mask;
+pub mod mend;
 pub mod name;
 pub mod notice;
 pub mod notification;

@@ -71,7 +71,9 @@ pub(crate) fn context_with(
     process: &str,
     publisher: Publisher,
 ) -> anyhow::Result<Context> {
-    Ok(Context::new(store(settings, process)?, publisher, settings.load.webhooks_per_owner))
+    let store = store(settings, process)?;
+    let context = Context::new(store, publisher, settings.load.webhooks_per_owner);
+    Ok(context.with_mask(settings.mask.clone()))
 }
 
 /// The configuration of the broker. `process` becomes part of the connection's name, by which

@@ -40,6 +40,7 @@ mod migrate;
 mod misconfigured;
 pub mod notices;
 pub mod operations;
+pub mod overview;
 pub mod paces;
 pub mod payloads;
 mod pool;
