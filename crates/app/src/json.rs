@@ -6,6 +6,7 @@ pub mod dead_letter_group;
 pub mod delivery;
 pub mod event;
 pub mod explanation;
+pub mod notice;
 pub mod operation;
 pub mod parity;
 pub mod storage;

@@ -14,6 +14,7 @@ pub mod deliveries;
 pub mod erasure;
 pub mod events;
 pub mod json;
+pub mod notices;
 pub mod operations;
 mod publisher;
 pub mod publishers;

@@ -24,7 +24,8 @@
 //!    what receivers got from another server.
 //! 7. [`audit`] makes the entries of the audit trail. [`operation`] decides how bulk operations of
 //!    administrators go on.
-//! 8. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
+//! 8. [`notice`] decides which notices are told while a cause lasts.
+//! 9. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;
 pub mod answer;
@@ -50,6 +51,7 @@ pub mod json;
 pub mod kept;
 pub mod mask;
 pub mod name;
+pub mod notice;
 pub mod notification;
 pub mod operation;
 pub mod outcome;
@@ -59,6 +61,7 @@ pub mod password;
 pub mod payload;
 pub mod quota;
 pub mod rate_limit;
+pub mod recover;
 pub mod registration;
 pub mod reject;
 pub mod request;

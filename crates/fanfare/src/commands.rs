@@ -12,6 +12,7 @@ mod events;
 mod ids;
 mod listen;
 mod migrate;
+mod notices;
 mod operations;
 mod probe;
 mod publish;
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     /// List, show, pause, resume and cancel bulk operations on dead letters
     #[command(subcommand)]
     Operations(operations::Command),
+    /// List notices: what somebody was told about the installation and its webhooks
+    #[command(subcommand)]
+    Notices(notices::Command),
     /// Show the partitions of the ledger and of the audit trail with their ages and sizes, drop those
     /// that are no longer kept, and remove payloads that are too old, as routers do by themselves
     Retention(retention::Args),
@@ -133,6 +137,7 @@ impl Command {
             Self::Deliveries(command) => deliveries::run(command, settings).await,
             Self::DeadLetters(command) => dead_letters::run(command, settings).await,
             Self::Operations(command) => operations::run(command, settings).await,
+            Self::Notices(command) => notices::run(command, settings).await,
             Self::Retention(args) => retention::run(&args, settings).await,
             Self::Erase(args) => erase::run(args, settings).await,
             Self::Publish(args) => publish::run(&args, settings).await,

@@ -38,6 +38,7 @@ pub mod listen;
 mod located;
 mod migrate;
 mod misconfigured;
+pub mod notices;
 pub mod operations;
 pub mod paces;
 pub mod payloads;

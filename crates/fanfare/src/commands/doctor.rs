@@ -2,6 +2,7 @@
 //! nothing, except that `--repair` repairs queues.
 
 mod bridge;
+mod notices;
 mod policies;
 mod publishers;
 mod queues;
@@ -67,6 +68,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
         Err(error) => report.unusable("broker", &error)?,
     }
     bridge::check(&mut report, settings).await?;
+    notices::check(&mut report, settings).await?;
     match wiring::outbound(settings) {
         Ok(_) => report.ok("HTTP client", "ready")?,
         Err(error) => report.wrong("HTTP client", &output::explain(&error))?,

@@ -69,6 +69,7 @@ fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
         history: settings.directory.history,
         reconcile_every: RECONCILE_EVERY,
         mask: settings.mask.clone(),
+        notices: wiring::notices(settings)?,
         metrics: observer.router(),
         sample_every: observer.sample_every(),
         clock: Arc::new(move || clock.now()),

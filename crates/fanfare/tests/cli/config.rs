@@ -30,7 +30,7 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
 }
 
 /// The defaults, which operators rely on. `null` stands for a setting without one.
-const DEFAULTS: [(&str, &str); 43] = [
+const DEFAULTS: [(&str, &str); 46] = [
     ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:8080"),
     ("FANFARE_CONSOLE_PROXIES", ""),
     ("FANFARE_LOCAL_ACCOUNTS", "yes"),
@@ -66,6 +66,9 @@ const DEFAULTS: [(&str, &str); 43] = [
     ("FANFARE_WEBHOOKS_PER_OWNER", "100"),
     ("FANFARE_PAUSE_FAILING_AFTER", "5d"),
     ("FANFARE_DATABASE_CONNECTIONS", "8"),
+    ("FANFARE_NOTICES_EVERY", "1m"),
+    ("FANFARE_NOTICES_QUIET", "15m"),
+    ("FANFARE_NOTICES_LATE", "1h"),
     ("FANFARE_BRIDGE_LISTEN", "127.0.0.1:8090"),
     ("FANFARE_BRIDGE_SOURCE", "/report-server"),
     ("FANFARE_BRIDGE_JOURNAL", "1024"),
