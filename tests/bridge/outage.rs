@@ -11,7 +11,6 @@ use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::report_server::{Dialect, Kind, ReportServer};
 use fanfare_testkit::wait::eventually;
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::Bridged;
 use crate::world::{SOON, World};
@@ -167,7 +166,7 @@ async fn nothing_is_lost(dialect: Dialect) {
     broker.cut().await;
     let (away, pause) = (Instant::now(), outage() / u32::try_from(KILLS).unwrap());
     for round in 0..KILLS {
-        let begun = Instant::now();
+        let round_began = Instant::now();
         for number in 0..count * 8 / 10 / KILLS {
             act(server, number, &mut categories).await;
         }
@@ -181,7 +180,10 @@ async fn nothing_is_lost(dialect: Dialect) {
         bridge.kill9();
         bridge = world.spawn("bridge");
         bridge.wait_for_line("for the report server", SOON).await;
-        sleep(pause.saturating_sub(begun.elapsed())).await;
+        eventually("the broker was away for long enough", pause + SOON, async || {
+            (round_began.elapsed() >= pause).then_some(())
+        })
+        .await;
     }
     let away = away.elapsed();
     broker.resume();
