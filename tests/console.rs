@@ -1,9 +1,11 @@
 //! The console's pages, requested as a browser does.
 
+mod administering;
 mod audit;
 mod browser;
 mod dead_letters;
 mod deliveries;
+mod events;
 mod forgery;
 mod grid;
 mod hostile;

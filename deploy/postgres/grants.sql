@@ -53,6 +53,10 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant insert on attempts to fanfare_router;
     grant select, insert on discards to fanfare_router;
     grant insert on audit to fanfare_router;
+    -- Notices: what it sees of webhooks is neither an address nor a secret.
+    grant select on webhook_conditions to fanfare_router;
+    grant select, update on notices_state to fanfare_router;
+    grant select, insert, update, delete on notice_causes, notices to fanfare_router;
     -- The months of the audit trail. What it pauses, a trigger writes there.
     grant execute on function make_audit_partitions(integer) to fanfare_router;
 end if;
@@ -86,14 +90,14 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select on refinery_schema_history to fanfare_console;
     grant select, insert on webhooks to fanfare_console;
     grant update (uri, description, paused, paused_reason, filters, properties, sealed,
-                  failing_since, rate_limit, hold, updated_at, deleted_at)
+                  failing_since, rate_limit, hold, secret_ends_at, updated_at, deleted_at)
         on webhooks to fanfare_console;
     grant select, insert, update on webhook_versions to fanfare_console;
     grant select, insert, delete on webhook_wants to fanfare_console;
     -- A deleted webhook, and one with a new address, has no pace.
     grant select, delete on webhook_paces to fanfare_console;
-    -- Accounts are made by the commands, not by the console.
-    grant select on accounts to fanfare_console;
+    -- Accounts, their passwords and their roles are made by the commands, not by the console.
+    grant select, update (disabled_at, disabled_reason, generation) on accounts to fanfare_console;
     grant select, insert, delete on sessions to fanfare_console;
     -- Publishers too are made and revoked by the commands.
     grant select, update (last_used_at) on publishers to fanfare_console;
@@ -105,8 +109,10 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, insert, update on dead_letters to fanfare_console;
     grant select, update (walked_until) on dead_letters_state to fanfare_console;
     -- Dead events that an administrator replays or discards.
-    grant select, update (return_at, returns, settled_at, settled_as, properties, body)
+    grant select, update (return_at, returns, settled_at, settled_as, properties, body, mended_as)
         on kept_messages to fanfare_console;
+    -- Dead events that an administrator corrects.
+    grant insert on kept_messages to fanfare_console;
     grant select, insert, update on claims to fanfare_console;
     grant select, insert, update on resends to fanfare_console;
     -- Bulk operations on dead letters, and restoring what they discarded.
@@ -114,6 +120,8 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, delete on discards to fanfare_console;
     -- The sizes of the ledger's partitions.
     grant select on ledger_partitions to fanfare_console;
+    -- Which workers live.
+    grant select on workers to fanfare_console;
     -- How webhooks do, for the grid.
     grant select, update on health_state to fanfare_console;
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;
@@ -124,6 +132,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures
         to fanfare_console;
+    grant select on notices to fanfare_console;
     -- Entries of the audit trail are added, and never changed.
     grant select, insert on audit to fanfare_console;
 end if;

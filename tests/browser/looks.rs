@@ -104,6 +104,9 @@ async fn create_webhooks(world: &World, receiver: &Receiver) -> [String; 4] {
     for _ in 0..6 {
         world.publish(&event()).await;
     }
+    let mut refused = event();
+    refused["type"] = json!("galaxies.execute");
+    world.publish(&refused).await;
     let delivered = world.deliveries(&orders, "delivered", 6).await;
     world.deliveries(&legacy, "dead", 6).await;
     world.deliveries(&gone, "delivered", 1).await;
@@ -112,6 +115,29 @@ async fn create_webhooks(world: &World, receiver: &Receiver) -> [String; 4] {
 
 fn id_of(delivery: &Value) -> String {
     delivery["id"].as_str().unwrap().to_owned()
+}
+
+/// Inspects the pages about events, the directory, accounts and the whole installation.
+async fn inspect_administration(inspector: &mut Inspector, webhook: &str) {
+    inspector.inspect("overview", "/overview").await;
+    inspector.inspect("events", "/events").await;
+    inspector.inspect("events-nothing-found", "/events?resource=alerts/none").await;
+    inspector.inspect("event", "/events/event?id=up").await;
+    let explain = format!("/webhooks/{webhook}/explain");
+    inspector.inspect("explain", &format!("{explain}?about=up")).await;
+    inspector.inspect("explain-resource", &format!("{explain}?about=tasks/t1")).await;
+    inspector.inspect("directory", "/directory?resource=tasks/t1").await;
+    inspector.inspect("directory-user", "/directory?user=anna&list=roles").await;
+    inspector.inspect("accounts", "/accounts").await;
+    inspector.window.go("/dead-letters?queue=events").await;
+    let first = "return document.querySelector('table a[href^=\"/dead-letters/letter\"]').href";
+    let letter = inspector.window.run(first).await.unwrap();
+    let letter = letter.as_str().unwrap().split_once("/dead-letters").unwrap().1.to_owned();
+    let mend = letter.replace("/letter", "/dead-letters/mend");
+    inspector.inspect("mend", &mend).await;
+    inspector.window.choose("Check").await;
+    inspector.window.sees("[role=alert]", "published").await;
+    inspector.inspect_current("mend-refused").await;
 }
 
 #[tokio::test]
@@ -183,6 +209,7 @@ async fn every_page_is_accessible() {
     inspector.inspect("dead-letters-nothing-found", "/dead-letters?host=nowhere").await;
     inspector.inspect("operations-none", "/operations").await;
     inspector.inspect("operation-new", "/operations/new?kind=replay").await;
+    inspect_administration(&mut inspector, &orders).await;
     inspector.inspect("audit-nothing-found", "/audit?actor=nobody").await;
     inspector.inspect("webhook-of-another", &format!("/webhooks/{gone}")).await;
     inspector.window.close().await;

@@ -7,6 +7,7 @@
 pub mod batch;
 mod groups;
 mod in_queue;
+pub mod mend;
 pub(crate) mod restore;
 mod selection;
 mod show;

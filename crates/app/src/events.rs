@@ -1,5 +1,9 @@
 //! Use cases of events: list, show, and explain for each webhook.
 
+use std::time::Duration;
+
+use fanfare_core::ids::WebhookId;
+use fanfare_core::resource::Resource;
 use fanfare_store::StoreError;
 use fanfare_store::events::{EventDetail, EventFilter, EventPage, EventSummary};
 use fanfare_store::explain::{ExplainFilter, Explained, WebhookExplained};
@@ -8,6 +12,10 @@ use crate::{Actor, Context, NotAdministrator};
 
 /// The maximum number of events with the same id that are explained for an owner.
 const SAME_ID: usize = 20;
+
+/// The most events of a resource that are explained, and their greatest age.
+const OF_RESOURCE: i64 = 10;
+const RECENT: Duration = Duration::from_hours(7 * 24);
 
 /// Why an event can't be shown or explained.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +57,20 @@ pub async fn list(
 ) -> Result<EventPage, EventError> {
     actor.administrator()?;
     Ok(context.store.events_page(&filter).await?)
+}
+
+/// Finds the events with this id of all sources. Only an operator or a System Administrator may.
+///
+/// # Errors
+///
+/// [`EventError`]
+pub async fn named(
+    context: &Context,
+    actor: &Actor,
+    id: &str,
+) -> Result<Vec<EventSummary>, EventError> {
+    actor.administrator()?;
+    Ok(events(context, id, None).await?)
 }
 
 /// Shows an event with its notification and its deliveries. `source` is needed when several sources
@@ -97,6 +119,45 @@ pub async fn explain(
     Ok(explanation)
 }
 
+/// Explains for one webhook the newest events about a resource, the newest first. A user gets those that
+/// the user may know of, so that nobody learns of the others.
+///
+/// # Errors
+///
+/// [`EventError`]
+pub async fn explain_resource(
+    context: &Context,
+    actor: &Actor,
+    subject: Resource,
+    webhook: WebhookId,
+) -> Result<Vec<Explanation>, EventError> {
+    let owner = actor.owner_filter(None)?;
+    let filter = ExplainFilter { webhook: Some(webhook), owner, limit: 1 };
+    let newest = EventFilter {
+        subject: Some(subject),
+        since: Some(RECENT),
+        limit: OF_RESOURCE,
+        ..EventFilter::default()
+    };
+    let mut explanations = Vec::new();
+    for event in context.store.events_page(&newest).await?.events {
+        let Some(explained) = context.store.explain(event.key, &filter).await? else { continue };
+        if explained.webhooks.is_empty() {
+            return Err(EventError::UnknownWebhook);
+        }
+        if actor.is_administrator() || explained.webhooks.iter().any(may_know) {
+            explanations.push(Explanation { event, explained });
+        }
+    }
+    Ok(explanations)
+}
+
+/// Whether a webhook's owner may know of the event.
+#[must_use]
+pub fn may_know(one: &WebhookExplained) -> bool {
+    one.grant.is_some() || one.delivery.is_some()
+}
+
 /// Explains an event to an owner. Of several events with this id, only those that the owner may
 /// know of count, so that an event of another owner with the same id changes nothing.
 async fn explain_to_owner(
@@ -108,7 +169,6 @@ async fn explain_to_owner(
     let (mut known, mut other) = (Vec::new(), None);
     for event in events(context, id, source).await?.into_iter().take(SAME_ID) {
         let Some(explained) = context.store.explain(event.key, filter).await? else { continue };
-        let may_know = |one: &WebhookExplained| one.grant.is_some() || one.delivery.is_some();
         let is_known = explained.webhooks.iter().any(may_know);
         let explanation = Explanation { event, explained };
         if is_known {

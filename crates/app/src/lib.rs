@@ -6,25 +6,31 @@
 //!
 //! [`json`] has the JSON forms of the results, and [`clock`] formats times.
 
+pub mod accounts;
 mod actor;
 pub mod audit;
 pub mod clock;
 pub mod dead_letters;
 pub mod deliveries;
+pub mod directory;
 pub mod erasure;
 pub mod events;
 pub mod json;
+pub mod notices;
 pub mod operations;
-mod publisher;
+pub mod overview;
+pub mod publisher;
 pub mod publishers;
 pub mod publishing;
 mod receiving;
 pub mod request_preview;
 pub mod resends;
+pub mod shadow;
 pub mod storage;
 pub mod test_events;
 pub mod webhooks;
 
+use fanfare_core::mask::MaskPolicy;
 use fanfare_store::Store;
 use tokio::sync::Notify;
 
@@ -36,6 +42,8 @@ pub use receiving::NotReceiving;
 pub struct Context {
     pub store: Store,
     pub publisher: Publisher,
+    /// The values of events that are masked, as routers mask them.
+    pub mask: MaskPolicy,
     /// The maximum number of webhooks of one owner.
     webhooks_per_owner: u32,
     test_events: test_events::Limiter,
@@ -49,10 +57,17 @@ impl Context {
         Self {
             store,
             publisher,
+            mask: MaskPolicy::default(),
             webhooks_per_owner,
             test_events: test_events::Limiter::new(),
             resend_begun: Notify::new(),
         }
+    }
+
+    /// The same context with the installation's policy of masking.
+    #[must_use]
+    pub fn with_mask(self, mask: MaskPolicy) -> Self {
+        Self { mask, ..self }
     }
 
     /// Waits until a person has begun a resend in this process.

@@ -4,15 +4,30 @@
 
 use std::time::{Duration, Instant};
 
-use fanfare_broker::{BrokerError, Config, Session, job};
+use fanfare_broker::{BrokerError, Config, Depth, Queue, Session, job};
 use fanfare_core::chain::chain;
 use fanfare_core::job::AttemptRef;
 use futures_util::FutureExt as _;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// The pause after a failed connection, during which every request fails at once. Without it,
 /// requests would queue up behind each other's connection attempts.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest time to wait for the depths of queues.
+const DEPTHS_TIME: Duration = Duration::from_secs(2);
+
+/// How much waits in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// The queue's name in the broker.
+    pub name: &'static str,
+    /// The messages that wait in it.
+    pub ready: u32,
+    /// Its consumers in all processes.
+    pub consumers: u32,
+}
 
 /// A connection to the broker that is opened on demand.
 pub struct Publisher {
@@ -69,6 +84,33 @@ impl Publisher {
                 None
             }
         }
+    }
+
+    /// The depths of all queues; `None` while the broker can't be reached or does not answer. The queues of
+    /// deliveries count as one.
+    pub async fn depths(&self) -> Option<Vec<QueueDepth>> {
+        let shards = self.config.as_ref()?.delivery_queues();
+        let read = async {
+            let session = self.session().await?;
+            let mut depths: Vec<QueueDepth> = Vec::new();
+            for queue in Queue::all(shards) {
+                let depth = session.depth(queue).await.ok()?;
+                let name = match queue {
+                    Queue::Deliveries(_) => Queue::DELIVERIES.name(),
+                    other => other.name(),
+                };
+                let known = depths.iter_mut().find(|known| known.name == name);
+                if let Some(known) = known {
+                    known.ready += depth.ready;
+                    known.consumers += depth.consumers;
+                } else {
+                    let Depth { ready, consumers } = depth;
+                    depths.push(QueueDepth { name, ready, consumers });
+                }
+            }
+            Some(depths)
+        };
+        timeout(DEPTHS_TIME, read).await.ok().flatten()
     }
 
     /// Enqueues attempts that are in the ledger, and returns whether the broker has confirmed all

@@ -44,6 +44,7 @@ impl App {
             background,
             broker,
             client,
+            mask,
             longest_chain,
             settled,
             clock,
@@ -56,6 +57,7 @@ impl App {
             metrics,
         } = config;
         let context = Context::new(store.clone(), Publisher::new(broker), webhooks_per_owner);
+        let context = context.with_mask(mask);
         let passwords = Passwords::default();
         let accounts = Accounts { enabled: local_accounts, store: store.clone(), clock, passwords };
         Self {

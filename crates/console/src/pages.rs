@@ -5,11 +5,14 @@
 //! comes from a page of the console. Then `grid` (all webhooks), `edit` (a webhook's form),
 //! `webhook` and `deliveries` (one webhook and its deliveries), `signature` (why a signature does
 //! not match), `resend` (retrying failed deliveries), and `audit` (who did what). Administrators have
-//! `dead_letters` (what was given up), `operations` (bulk work on it) and `storage`. `components` has the
+//! `dead_letters` (what was given up), `mend` (the correction of a dead event), `events` (with
+//! `explanation`, which owners have too), `operations` (bulk work on it), `overview`, `directory`, `accounts`
+//! and `storage`. `components` has the
 //! pieces that several pages use.
 //!
 //! The texts of the pages are in the templates; those that depend on codes are in `text`.
 
+pub(crate) mod accounts;
 pub(crate) mod assets;
 pub(crate) mod audit;
 mod choice;
@@ -18,14 +21,19 @@ pub(crate) mod dead_letters;
 pub(crate) mod deletion;
 pub(crate) mod deliveries;
 pub(crate) mod delivery;
+pub(crate) mod directory;
 pub(crate) mod edit;
 mod error;
+pub(crate) mod events;
+pub(crate) mod explanation;
 mod fields;
 mod form;
 pub(crate) mod grid;
 mod health;
 mod history;
+pub(crate) mod mend;
 pub(crate) mod operations;
+pub(crate) mod overview;
 mod page;
 pub(crate) mod provider;
 mod provider_error;
@@ -44,16 +52,25 @@ mod verdict;
 mod visitor;
 pub(crate) mod webhook;
 
-pub(crate) use error::no_route;
+pub(crate) use error::{PageError, is_browser, no_route};
+pub(crate) use visitor::Visitor;
 
 /// The path of the grid of webhooks, which is the start page.
 pub(crate) const WEBHOOKS: &str = "/webhooks";
+/// The path of the overview for administrators.
+pub(crate) const OVERVIEW: &str = "/overview";
 /// The path of the audit trail.
 pub(crate) const AUDIT: &str = "/audit";
+/// The path of the events.
+pub(crate) const EVENTS: &str = "/events";
 /// The path of the dead letters.
 pub(crate) const DEAD_LETTERS: &str = "/dead-letters";
 /// The path of the bulk operations on dead letters.
 pub(crate) const OPERATIONS: &str = "/operations";
+/// The path of the directory of users and roles.
+pub(crate) const DIRECTORY: &str = "/directory";
+/// The path of the local accounts.
+pub(crate) const ACCOUNTS: &str = "/accounts";
 /// The path of the sizes of what the database holds.
 pub(crate) const STORAGE: &str = "/storage";
 /// The path of the sign-in page.

@@ -2,10 +2,11 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::Uri;
+use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, Uri};
 use axum::middleware::from_fn;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -16,7 +17,7 @@ use utoipa_axum::routes;
 use crate::api::{filters, problem, registrations, token};
 use crate::app::Shared;
 use crate::oidc::flow;
-use crate::pages;
+use crate::pages::{self, PageError, Visitor};
 use crate::publishing;
 use crate::security;
 use crate::v1;
@@ -57,17 +58,34 @@ fn apis() -> (Router<Shared>, Value) {
 fn publishing() -> UtoipaMethodRouter<Shared> {
     let (schemas, paths, methods) = routes!(publishing::publish);
     let methods = methods
+        .get(events)
         .options(publishing::options)
         .fallback(publishing::no_method)
         .layer(from_fn(v1::limits::within_time));
     (schemas, paths, methods)
 }
 
+/// The page of events has the path of publishing. Programs get the answer to a wrong method.
+async fn events(
+    state: State<Shared>,
+    visitor: Result<Visitor, PageError>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    if !pages::is_browser(&headers) {
+        return publishing::no_method().await.into_response();
+    }
+    match visitor {
+        Ok(visitor) => pages::events::list(state, visitor, uri).await.into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
 /// The routes of the second API. Its paths are below [`v1::BASE`], and are not folded.
 fn v1() -> (Router<Shared>, OpenApi) {
     use v1::{
-        audit, dead_letters, deliveries, events, limits, operations, problem, resends, statistics,
-        storage, webhooks,
+        audit, dead_letters, deliveries, events, limits, mend, notices, operations, problem,
+        resends, statistics, storage, webhooks,
     };
     let (router, description) = OpenApiRouter::default()
         .routes(routes!(webhooks::show, webhooks::change))
@@ -84,12 +102,14 @@ fn v1() -> (Router<Shared>, OpenApi) {
         .routes(routes!(dead_letters::groups))
         .routes(routes!(dead_letters::replay_all))
         .routes(routes!(dead_letters::discard))
+        .routes(routes!(mend::mend))
         .routes(routes!(operations::list, operations::begin))
         .routes(routes!(operations::show))
         .routes(routes!(operations::pause))
         .routes(routes!(operations::resume))
         .routes(routes!(operations::cancel))
         .routes(routes!(operations::undo))
+        .routes(routes!(notices::list))
         .routes(routes!(statistics::show))
         .routes(routes!(audit::list))
         .routes(routes!(storage::show))
@@ -103,8 +123,9 @@ fn v1() -> (Router<Shared>, OpenApi) {
 
 fn pages() -> Router<Shared> {
     use pages::{
-        assets, audit, dead_letters, deletion, deliveries, delivery, edit, grid, operations,
-        provider, resend, row, secret, sign_in, signature, storage, test, webhook,
+        accounts, assets, audit, dead_letters, deletion, deliveries, delivery, directory, edit,
+        events, explanation, grid, mend, operations, overview, provider, resend, row, secret,
+        sign_in, signature, storage, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
@@ -114,9 +135,12 @@ fn pages() -> Router<Shared> {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/assets/{name}", get(assets::show))
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
+        .route(pages::OVERVIEW, get(overview::show))
         .route(pages::AUDIT, get(audit::show))
         .route(pages::DEAD_LETTERS, get(dead_letters::list))
+        .route("/events/event", get(events::show))
         .route("/dead-letters/letter", get(dead_letters::show))
+        .route("/dead-letters/mend", get(mend::show).post(mend::submit))
         .route(pages::OPERATIONS, get(operations::list).post(operations::begin))
         .route("/operations/new", get(operations::new))
         .route("/operations/{id}", get(operations::show))
@@ -124,6 +148,10 @@ fn pages() -> Router<Shared> {
         .route("/operations/{id}/resume", post(operations::resume))
         .route("/operations/{id}/cancel", post(operations::cancel))
         .route("/operations/{id}/undo", post(operations::undo))
+        .route(pages::DIRECTORY, get(directory::show))
+        .route(pages::ACCOUNTS, get(accounts::list))
+        .route("/accounts/disable", post(accounts::disable))
+        .route("/accounts/enable", post(accounts::enable))
         .route(pages::STORAGE, get(storage::show))
         .route("/webhooks/new", get(edit::new))
         .route("/webhooks/{id}", get(webhook::show))
@@ -135,6 +163,7 @@ fn pages() -> Router<Shared> {
         .route("/webhooks/{id}/secret", post(secret::reveal))
         .route("/webhooks/{id}/secret/rotate", post(secret::rotate))
         .route("/webhooks/{id}/signature", get(signature::show).post(signature::check))
+        .route("/webhooks/{id}/explain", get(explanation::show))
         .route("/webhooks/{id}/resend", get(resend::ask).post(resend::begin))
         .route("/webhooks/{id}/resend/{resend}", get(resend::show))
         .route("/webhooks/{id}/resend/{resend}/cancel", post(resend::cancel))

@@ -84,8 +84,9 @@ async fn remove_payloads(config: &Config) -> Result<(), StoreError> {
         }
         tokio::time::sleep(PAYLOAD_PAUSE).await;
     }
-    if events > 0 || answers > 0 {
-        tracing::info!(events, answers, "removed payloads that are no longer kept");
+    let mended = config.store.kept_mended_remove(age).await?;
+    if events > 0 || answers > 0 || mended > 0 {
+        tracing::info!(events, answers, mended, "removed payloads that are no longer kept");
     }
     Ok(())
 }

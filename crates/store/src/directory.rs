@@ -8,6 +8,7 @@
 
 mod departures;
 mod import;
+mod listing;
 mod refold;
 mod refusals;
 mod state;
@@ -24,6 +25,7 @@ use fanfare_core::revisions::{Hold, Revisions};
 use tokio_postgres::Row;
 
 pub use import::{Import, ImportMode, Part};
+pub use listing::{Listed, Member, Permission, Readable};
 pub use refold::Refolded;
 pub(crate) use refold::refold;
 pub use refusals::{Refusal, Void};

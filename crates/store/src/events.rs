@@ -29,6 +29,8 @@ pub struct EventFilter {
     pub subject: Option<Resource>,
     /// A webhook that the plan has.
     pub webhook: Option<WebhookId>,
+    /// Whether all of its deliveries have ended.
+    pub settled: Option<bool>,
     /// The greatest age, by the time of receipt.
     pub since: Option<Duration>,
     /// The position after which the page begins; `None` for the first page.
@@ -50,7 +52,10 @@ pub struct EventPosition {
 impl EventFilter {
     /// Whether it leaves out events for another reason than their time.
     fn is_selective(&self) -> bool {
-        self.event_type.is_some() || self.subject.is_some() || self.webhook.is_some()
+        self.event_type.is_some()
+            || self.subject.is_some()
+            || self.webhook.is_some()
+            || self.settled.is_some()
     }
 
     /// The position below which the page begins.
@@ -62,7 +67,8 @@ impl EventFilter {
 
 impl EventPosition {
     /// The position below which a list has the events before this time, and none at it or later.
-    fn before(received_at: DateTime<Utc>) -> Self {
+    #[must_use]
+    pub fn before(received_at: DateTime<Utc>) -> Self {
         Self { received_at, batch: BatchKey(Uuid::nil()), position: 0 }
     }
 }
@@ -258,6 +264,7 @@ async fn read(
                or split_part(lower(event_type collate \"C\"), '.', 1) = $1)
           and ($2::text is null or subject = $2)
           and ($3::uuid is null or $3 = any(webhooks))
+          and ($9::bool is null or $9 = (look_at is null))
           and received_at >= $4
           and (received_at, batch) <= ($6, $7) and (received_at, batch, position) < ($6, $7, $8)
         order by received_at desc, batch desc, position desc
@@ -276,6 +283,7 @@ async fn read(
                 &received_at,
                 /* batch */ &batch.0,
                 &position,
+                /* settled */ &filter.settled,
             ],
         )
         .await?;

@@ -4,6 +4,7 @@
 //! discarded. Then its body goes, since the ledger has the event, or a person decided about it. So an
 //! open row is what a broker that lost its data has to get back.
 
+mod mending;
 mod restoring;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::Cached;
 
+pub use mending::Mendable;
 pub use restoring::LostQueue;
 
 /// How long after it should have come back a message counts as lost. Before, the broker most likely
@@ -232,15 +234,23 @@ impl Store {
         transaction.commit().await
     }
 
-    /// A page of open messages, dead and waiting ones, with ids above `after`: few megabytes.
+    /// A page of messages with ids above `after`: those that are open, dead and waiting ones, and originals
+    /// of mended events. Few megabytes.
     pub async fn kept_open(&self, after: Uuid) -> Result<Vec<Kept>, StoreError> {
         const SQL: &str = "-- kept_open
             select id, kind, properties, body
             from (
                 select id, kind, properties, body,
                        sum(octet_length(body)) over (order by id) - octet_length(body) as before
-                from (select id, kind, properties, body from kept_messages
-                      where settled_at is null and id > $1 order by id limit 100) page
+                from (
+                    (select id, kind, properties, body from kept_messages
+                     where settled_at is null and id > $1 order by id limit 100)
+                    union all
+                    (select id, kind, properties, body from kept_messages
+                     where mended_as is not null and body <> '' and settled_at is not null and id > $1
+                     order by id limit 100)
+                    order by id limit 100
+                ) page
             ) sized
             where before < $2 order by id";
         let client = self.connection("read kept messages").await?;
@@ -248,15 +258,15 @@ impl Store {
         rows.iter().map(kept).collect()
     }
 
-    /// Erases the body of an open message, or replaces it by what is left of it.
+    /// Erases the body of a message that [`Self::kept_open`] returned, or replaces it by what is left of it.
     pub async fn kept_erase(&self, id: Uuid, rest: Option<&[u8]>) -> Result<(), StoreError> {
         const SQL: &str = "-- kept_erase
             update kept_messages
             set body = coalesce($2::bytea, ''),
                 properties = case when $2 is null then '' else properties end,
-                settled_at = case when $2 is null then now() end,
-                settled_as = case when $2 is null then 'erased' end
-            where id = $1 and settled_at is null";
+                settled_at = case when $2 is null then coalesce(settled_at, now()) else settled_at end,
+                settled_as = case when $2 is null then 'erased' else settled_as end
+            where id = $1 and (settled_at is null or mended_as is not null)";
         let client = self.connection("erase a kept message").await?;
         client.execute(SQL, &[&id, &rest]).await.map(drop)
     }

@@ -72,12 +72,16 @@ pub struct LastAttempt {
 impl Store {
     /// Counts the attempts of the last hours, by the database's clock.
     pub async fn statistics(&self, filter: &StatisticsFilter) -> Result<Statistics, StoreError> {
-        let counts = self.counts(filter).await?;
+        let counts = self.statistics_hours(filter).await?;
         Ok(Statistics { hours: counts, last: self.last_attempt(filter).await? })
     }
 
-    /// Counts in one snapshot, so that each attempt is counted either in `attempt_hours` or in the ledger.
-    async fn counts(&self, filter: &StatisticsFilter) -> Result<Vec<Hour>, StoreError> {
+    /// Counts the attempts of each hour, the oldest first.
+    pub async fn statistics_hours(
+        &self,
+        filter: &StatisticsFilter,
+    ) -> Result<Vec<Hour>, StoreError> {
+        // In one snapshot, so that each attempt is counted either in `attempt_hours` or in the ledger.
         const SNAPSHOT: &str = "-- statistics
             set transaction isolation level repeatable read, read only";
         const ENDS: &str = "-- statistics

@@ -224,7 +224,7 @@ async fn replay_some(
 }
 
 /// The message with which an event is published again, and the name of its queue.
-fn message(event: ReplayedEvent) -> Option<(&'static str, Destination, Message)> {
+pub(super) fn message(event: ReplayedEvent) -> Option<(&'static str, Destination, Message)> {
     let ReplayedEvent { id, properties, body } = event;
     let letter = DeadLetter::of_message(EncodedLetter { id, properties, body }.decode()?);
     match replay(Kind::Events, &letter).ok()? {

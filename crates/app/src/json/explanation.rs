@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::Actor;
 use crate::clock::rfc3339;
+use crate::events::may_know;
 
 /// A webhook's verdict on an event.
 #[derive(Serialize, ToSchema)]
@@ -94,15 +95,23 @@ pub fn json<'a>(
 #[must_use]
 pub fn seen_by<'a>(actor: &Actor, explained: &'a Explained, one: &'a WebhookExplained) -> Json<'a> {
     let full = json(None, explained, one);
-    if actor.is_administrator() || one.grant.is_some() || one.delivery.is_some() {
+    if actor.is_administrator() || may_know(one) {
         return full;
     }
-    let detail = if one.explanation.reasons.contains(&Reason::NoAccess) {
+    Json { detail: detail_seen_by(actor, one), scopes: Vec::new(), ..full }
+}
+
+/// A verdict in words as this actor may see it. For a user, it does not name resources that the user could
+/// not read.
+#[must_use]
+pub fn detail_seen_by<'a>(actor: &Actor, one: &'a WebhookExplained) -> &'a str {
+    if actor.is_administrator() || may_know(one) {
+        &one.explanation.detail
+    } else if one.explanation.reasons.contains(&Reason::NoAccess) {
         "owner lacks read on what the event is about"
     } else {
         "owner got nothing of it"
-    };
-    Json { detail, scopes: Vec::new(), ..full }
+    }
 }
 
 /// A grant in JSON. It has no scope and target for administrators, and no target for `any-…`.

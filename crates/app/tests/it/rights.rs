@@ -3,16 +3,24 @@
 use std::time::Duration;
 
 use chrono::DateTime;
+use fanfare_app::accounts::{self, AccountError};
+use fanfare_app::dead_letters::mend::{self, MendError};
+use fanfare_app::directory::{self, DirectoryError};
 use fanfare_app::events::{self, EventError};
+use fanfare_app::overview::{self, OverviewError};
 use fanfare_app::resends::{self, Origin, ResendError, Which};
+use fanfare_app::storage::StorageLimits;
 use fanfare_app::test_events::{self, SendError};
 use fanfare_app::webhooks::{
     self, NewWebhook, OwnerScope, Patch, Plan, Verification, WebhookError,
 };
 use fanfare_app::{Actor, deliveries};
+use fanfare_core::resource::Resource;
 use fanfare_store::deliveries::DeliveryFilter;
+use fanfare_store::directory::Listed;
 use fanfare_store::events::EventFilter;
 use fanfare_store::explain::ExplainFilter;
+use fanfare_store::retention::Keep;
 
 use crate::support::{Installation, name, via, wanted};
 
@@ -20,6 +28,7 @@ const EVENTS: EventFilter = EventFilter {
     event_type: None,
     subject: None,
     webhook: None,
+    settled: None,
     since: None,
     after: None,
     limit: 1,
@@ -37,7 +46,7 @@ async fn another_users_webhook_does_not_exist_for_any_use_case() {
         webhooks::rotate(context, bob, id, None, Duration::ZERO).await.map(drop),
         webhooks::replace(context, bob, id, wanted(), skip).await,
         webhooks::patch(context, bob, id, Patch::default(), skip).await.map(drop),
-        webhooks::pause(context, bob, id).await,
+        webhooks::pause(context, bob, id, None).await,
         webhooks::resume(context, bob, id).await,
         webhooks::delete(context, bob, id).await,
     ];
@@ -83,10 +92,40 @@ async fn a_user_can_neither_list_nor_create_anything_of_other_users() {
     let filter = ExplainFilter { webhook: None, owner, limit: 1 };
     for result in [
         events::list(context, bob, EVENTS).await.map(drop),
+        events::named(context, bob, "1").await.map(drop),
         events::show(context, bob, "1", None).await.map(drop),
         events::explain(context, bob, "1", None, filter).await.map(drop),
     ] {
         assert!(matches!(result, Err(EventError::NotAdministrator(_))), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_can_not_see_or_change_what_concerns_administrators() {
+    let installation = Installation::new().await;
+    let (context, store) = (&installation.context, &installation.context.store);
+    let bob = &Actor::of_user(name("bob"), via());
+    let mended = mend::original(context, bob, "1").await.map(drop);
+    assert!(matches!(mended, Err(MendError::NotAdministrator(_))), "{mended:?}");
+    let keep = Keep { payloads: None, facts: None, audit: None, recognition: None };
+    let limits = StorageLimits { keep, disk: None };
+    let shown = overview::show(context, bob, limits, Duration::ZERO).await.map(drop);
+    assert!(matches!(shown, Err(OverviewError::NotAdministrator(_))), "{shown:?}");
+    let resource = Resource::parse("tasks/t1").unwrap();
+    for result in [
+        directory::state(store, bob).await.map(drop),
+        directory::list(store, bob, Listed::Users, ("", None), 1).await.map(drop),
+        directory::readers(store, bob, &resource, None).await.map(drop),
+        directory::readable(store, bob, &name("bob"), 1).await.map(drop),
+    ] {
+        assert!(matches!(result, Err(DirectoryError::NotAdministrator(_))), "{result:?}");
+    }
+    for result in [
+        accounts::list(store, bob).await.map(drop),
+        accounts::disable(store, bob, &name("root"), "x").await,
+        accounts::enable(store, bob, &name("bob")).await,
+    ] {
+        assert!(matches!(result, Err(AccountError::NotAdministrator(_))), "{result:?}");
     }
 }
 
@@ -98,7 +137,7 @@ async fn a_webhook_whose_secrets_can_not_be_opened_can_be_paused_and_deleted() {
     for actor in [Actor::of_operator("root", via()), Actor::of_administrator(name("root"), via())] {
         let found = webhooks::find(context, &actor, id).await.map(drop);
         assert!(matches!(found, Err(WebhookError::Store(_))), "{found:?}");
-        webhooks::pause(context, &actor, id).await.unwrap();
+        webhooks::pause(context, &actor, id, None).await.unwrap();
         webhooks::resume(context, &actor, id).await.unwrap();
     }
     webhooks::delete(context, &Actor::of_administrator(name("root"), via()), id).await.unwrap();

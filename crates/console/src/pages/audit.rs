@@ -132,7 +132,6 @@ fn filter(query: &Fields) -> (AuditFilter, Form) {
     read(&form.actor, "This is not a valid name.", actor.is_some());
     read(&form.from, "Write the first day as 2026-11-23.", since.is_some());
     read(&form.to, "Write the last day as 2026-11-23.", until.is_some());
-    let begin = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
     let filter = AuditFilter {
         webhook,
         actor,
@@ -147,9 +146,14 @@ fn filter(query: &Fields) -> (AuditFilter, Form) {
 }
 
 /// A day between the years that the database can store.
-fn day(text: &str) -> Option<NaiveDate> {
+pub(super) fn day(text: &str) -> Option<NaiveDate> {
     let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
     (text.len() == "2026-11-23".len()).then_some(day)
+}
+
+/// The beginning of a day.
+pub(super) fn begin(day: NaiveDate) -> DateTime<Utc> {
+    day.and_time(NaiveTime::MIN).and_utc()
 }
 
 fn actions(chosen: Option<Action>) -> Vec<Choice> {

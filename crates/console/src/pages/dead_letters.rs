@@ -15,6 +15,7 @@ use super::components::{Deaths, Moment, shortened};
 use super::deliveries::query;
 use super::error::PageError;
 use super::fields;
+use super::mend;
 use super::page::{Frame, page};
 use super::visitor::Visitor;
 use super::{DEAD_LETTERS, text};
@@ -94,6 +95,8 @@ struct One {
     is_cut: bool,
     replay: String,
     discard: String,
+    /// Where the event can be mended.
+    mend: Option<String>,
 }
 
 /// `GET`: shows the groups and the newest letters.
@@ -164,6 +167,7 @@ pub(crate) async fn show(
         is_cut,
         replay: of_id("replay"),
         discard: of_id("discard"),
+        mend: (letter.kind == Kind::Events).then(|| mend::path(&letter.id)),
         error: letter.error,
         detail: letter.detail,
         cause: letter.cause,

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fanfare_app::webhooks::WebhookError;
 use fanfare_store::StoreError;
@@ -110,12 +110,16 @@ pub(super) fn whole_page(status: StatusCode, path: &str) -> Response {
     response
 }
 
+/// Whether the client is a browser that shows pages.
+pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|accepts| accepts.contains("text/html"))
+}
+
 /// Answers a request for a path that does not exist, with a page for browsers and JSON for other
 /// clients.
 pub(crate) async fn no_route(request: Request) -> Response {
-    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
-    if browser && !request.uri().path().starts_with("/api/") {
+    if is_browser(request.headers()) && !request.uri().path().starts_with("/api/") {
         return PageError::Unknown.into_response();
     }
     crate::api::problem::no_route()

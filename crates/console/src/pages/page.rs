@@ -32,11 +32,19 @@ pub(super) struct Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Webhooks,
+    /// For administrators.
+    Overview,
     Audit,
+    /// For administrators.
+    Events,
     /// For administrators.
     DeadLetters,
     /// For administrators.
     Operations,
+    /// For administrators.
+    Directory,
+    /// For administrators.
+    Accounts,
     /// For administrators.
     Storage,
 }
@@ -47,6 +55,8 @@ pub(super) struct CurrentUser {
     pub(super) name: String,
     pub(super) administrator: bool,
     pub(super) token: FormToken,
+    /// Whether Fanfare is in shadow mode.
+    pub(super) shadow: bool,
 }
 
 impl Frame {
@@ -64,8 +74,16 @@ impl Frame {
         self.part == Part::Webhooks
     }
 
+    pub(super) fn is_overview(&self) -> bool {
+        self.part == Part::Overview
+    }
+
     pub(super) fn is_audit(&self) -> bool {
         self.part == Part::Audit
+    }
+
+    pub(super) fn is_events(&self) -> bool {
+        self.part == Part::Events
     }
 
     pub(super) fn is_dead_letters(&self) -> bool {
@@ -76,13 +94,31 @@ impl Frame {
         self.part == Part::Operations
     }
 
+    pub(super) fn is_directory(&self) -> bool {
+        self.part == Part::Directory
+    }
+
+    pub(super) fn is_accounts(&self) -> bool {
+        self.part == Part::Accounts
+    }
+
     pub(super) fn is_storage(&self) -> bool {
         self.part == Part::Storage
+    }
+
+    /// The same frame around the overview.
+    pub(super) fn of_overview(self) -> Self {
+        Self { part: Part::Overview, ..self }
     }
 
     /// The same frame around the audit trail.
     pub(super) fn of_audit(self) -> Self {
         Self { part: Part::Audit, ..self }
+    }
+
+    /// The same frame around the events.
+    pub(super) fn of_events(self) -> Self {
+        Self { part: Part::Events, ..self }
     }
 
     /// The same frame around the dead letters.
@@ -93,6 +129,16 @@ impl Frame {
     /// The same frame around the bulk operations.
     pub(super) fn of_operations(self) -> Self {
         Self { part: Part::Operations, ..self }
+    }
+
+    /// The same frame around the directory.
+    pub(super) fn of_directory(self) -> Self {
+        Self { part: Part::Directory, ..self }
+    }
+
+    /// The same frame around the local accounts.
+    pub(super) fn of_accounts(self) -> Self {
+        Self { part: Part::Accounts, ..self }
     }
 
     /// The same frame around the sizes of what the database holds.

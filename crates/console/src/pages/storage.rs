@@ -93,7 +93,7 @@ fn growth(per_day: Option<i64>) -> String {
 }
 
 /// A size in the largest decimal unit in which it is at least 1, with one digit after the point.
-fn bytes(bytes: i64) -> String {
+pub(super) fn bytes(bytes: i64) -> String {
     let (mut tenths, mut unit) = (u128::try_from(bytes).unwrap_or_default() * 10, "B");
     for larger in ["kB", "MB", "GB", "TB"] {
         if tenths < 10_000 {

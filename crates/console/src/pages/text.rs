@@ -12,6 +12,34 @@ use fanfare_store::deliveries::ResendEnd;
 use super::provider_error::ProviderError;
 use crate::oidc::claims::UserClaimError;
 
+/// A message as a sentence.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+    let mut sentence: String = first.chain(letters).collect();
+    if !sentence.ends_with(['.', '…']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+/// Why an event was sent to a webhook or not, by the code of the verdict.
+pub(super) fn verdict(code: &str) -> &str {
+    match code {
+        "sent" => "Sent",
+        "test-of-another" => "A test of another webhook",
+        "not-created" => "The webhook did not exist yet",
+        "webhook-deleted" => "The webhook was deleted",
+        "webhook-paused" => "The webhook was paused",
+        "filter" => "Its filters do not match",
+        "owner-disabled" => "Its owner was disabled",
+        "owner-deleted" => "Its owner was not in the directory",
+        "no-access" => "Its owner may not read the resource",
+        "unknown" => "The reason is not known any more",
+        other => other,
+    }
+}
+
 /// The label of a state, and the class of its badge.
 pub(super) fn state(state: State) -> (&'static str, &'static str) {
     match state {
@@ -59,6 +87,7 @@ pub(super) fn reason(code: &str) -> &str {
         "owner-deleted" => "The owner is not in the directory any more.",
         "access-revoked" => "The owner may not read the resource any more.",
         "payload-removed" => "Its payload was removed before it was sent.",
+        "shadow" => "It would have been sent, but shadow mode sends nothing.",
         "exhausted" => "All attempts failed.",
         "expired" => "The next attempt would have come after the deadline.",
         "poison" => "Workers ended each time they attempted it, even with nothing else to do.",
@@ -135,9 +164,9 @@ pub(super) fn resend_ended(ended: ResendEnd) -> &'static str {
         ResendEnd::Done => "Done.",
         ResendEnd::Cancelled => "Cancelled: the rest stays as it was.",
         ResendEnd::WebhookPaused => {
-            "ResendEnd because the webhook was paused: the rest stays as it was."
+            "Ended because the webhook was paused: the rest stays as it was."
         }
-        ResendEnd::WebhookDeleted => "ResendEnd because the webhook was deleted.",
+        ResendEnd::WebhookDeleted => "Ended because the webhook was deleted.",
     }
 }
 
@@ -190,6 +219,7 @@ pub(super) fn known_action(action: Action) -> &'static str {
         Action::OperationEnded => "Operation ended",
         Action::OperationUndone => "Discarded letters restored",
         Action::DeadLetterReplayed => "Dead letter replayed",
+        Action::DeadLetterMended => "Dead letter mended",
         Action::DeadLetterDiscarded => "Dead letter discarded",
         Action::ErasureBegun => "Erasure begun",
         Action::ErasureDone => "Payloads erased",

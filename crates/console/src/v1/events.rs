@@ -81,6 +81,7 @@ pub(crate) async fn list(
         event_type: wanted.event_type.map(|event_type| event_type.0),
         subject: wanted.subject,
         webhook: wanted.webhook,
+        settled: None,
         since: wanted.since.map(|since| ((app.clock)() - since).to_std().unwrap_or_default()),
         after: wanted.cursor,
         limit: limit(wanted.limit),

@@ -67,6 +67,8 @@ actions! {
     ResendCancelled = "resend.cancelled",
     /// A dead letter was replayed.
     DeadLetterReplayed = "dead-letter.replayed",
+    /// A dead event was corrected by a person and published again.
+    DeadLetterMended = "dead-letter.mended",
     /// A dead letter was removed for good.
     DeadLetterDiscarded = "dead-letter.discarded",
     /// An administrator began a bulk operation on dead letters.

@@ -270,6 +270,23 @@ impl Entry {
         }
     }
 
+    /// A dead event was corrected and published again as another message.
+    #[must_use]
+    pub fn dead_letter_mended(letter: &Letter<'_>, mended: &Mended<'_>) -> Self {
+        let entry = Self::dead_letter(Action::DeadLetterMended, letter);
+        let mut before = entry.before.unwrap_or_default();
+        if let Some(members) = before.as_object_mut() {
+            members.insert("digest".to_owned(), text(mended.digest_before));
+        }
+        let events: Vec<Value> = mended.events.iter().map(|id| text(id)).collect();
+        let after = json!({
+            "message": mended.message.simple().to_string(),
+            "events": events,
+            "digest": mended.digest_after,
+        });
+        Self { before: Some(before), after: Some(after), ..entry }
+    }
+
     /// The erasure of a user's or a resource's payloads began.
     #[must_use]
     pub fn erasure_begun(target: &ErasureTarget, drop_pending: bool) -> Self {
@@ -363,6 +380,19 @@ pub struct Letter<'a> {
     /// The delivery that was given up.
     pub delivery: Option<DeliveryId>,
     pub webhook: Option<WebhookId>,
+}
+
+/// The correction of a dead event.
+#[derive(Debug, Clone, Copy)]
+pub struct Mended<'a> {
+    /// The row that keeps the corrected message.
+    pub message: Uuid,
+    /// The publisher's ids of its events, the first ones of a large batch.
+    pub events: &'a [&'a str],
+    /// The digest of the stored body before.
+    pub digest_before: &'a str,
+    /// The digest of the stored body that is published.
+    pub digest_after: &'a str,
 }
 
 fn account(action: Action, key: &str) -> Entry {

@@ -83,6 +83,16 @@ impl EventMessage<'_> {
         serde_json::from_slice(body).ok().map(|Named { id }| id)
     }
 
+    /// The message as a person edits it: the JSON of structured mode, even if its attributes are headers.
+    /// `None` if its data is no JSON.
+    #[must_use]
+    pub fn structured_text(&self) -> Option<String> {
+        if self.is_binary() {
+            return self.structured().ok().map(|event| event.get().to_owned());
+        }
+        std::str::from_utf8(self.json()).ok().map(str::to_owned)
+    }
+
     /// Whether the type of the message is that of a directory document. It is false for a batch,
     /// which may contain events too.
     #[must_use]

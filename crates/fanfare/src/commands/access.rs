@@ -1,6 +1,7 @@
 //! `fanfare access`: shows who may read a resource, now or at an earlier revision, and through which
 //! grant.
 
+use fanfare_app::directory::{self, DirectoryError};
 use fanfare_app::json::explanation::{GrantJson, grant_json};
 use fanfare_core::explain::{OwnerState, asked, scope_text};
 use fanfare_core::name::Name;
@@ -105,20 +106,18 @@ async fn readers(args: &ReadersArgs, store: &Store) -> anyhow::Result<()> {
 impl At {
     /// The revision, checked against those that the directory keeps.
     async fn revision(&self, store: &Store) -> anyhow::Result<i64> {
-        let state = store.directory_state().await?;
-        let (oldest, newest) = (state.oldest, state.revisions.newest);
-        match self.at {
-            None => Ok(newest),
-            Some(at) if at > newest => Err(Misuse(format!(
+        directory::revision(store, self.at).await.map_err(|error| match error {
+            DirectoryError::TooNew { at, newest } => Misuse(format!(
                 "the directory has not reached revision {at}; give --at {newest} or less"
             ))
-            .into()),
-            Some(at) if at < oldest => Err(Misuse(format!(
+            .into(),
+            DirectoryError::TooOld { oldest, .. } => Misuse(format!(
                 "the directory's history begins at revision {oldest}; give --at {oldest} or more"
             ))
-            .into()),
-            Some(at) => Ok(at),
-        }
+            .into(),
+            DirectoryError::Store(error) => error.into(),
+            DirectoryError::NotAdministrator(error) => error.into(),
+        })
     }
 }
 

@@ -1,7 +1,8 @@
-//! `fanfare dead-letters`: lists, shows, replays, discards and restores dead letters.
+//! `fanfare dead-letters`: lists, shows, replays, mends, discards and restores dead letters.
 
 pub(super) mod bulk;
 mod groups;
+mod mend;
 mod show;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Replay dead letters: events are routed again, deliveries are attempted again
     Replay(SettleArgs),
+    /// Publish a corrected event in place of a dead one
+    Mend(mend::MendArgs),
     /// Delete dead letters
     Discard(SettleArgs),
     /// Put dead events back that the database keeps and their queue has lost
@@ -167,6 +170,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
         Command::Show(args) => show(&args, settings).await,
         Command::Replay(args) => replay_or_discard(&args, Fate::Replay, settings).await,
         Command::Discard(args) => replay_or_discard(&args, Fate::Discard, settings).await,
+        Command::Mend(args) => mend::run(&args, settings).await,
         Command::Restore(args) => restore(&args, settings).await,
     }
 }

@@ -96,6 +96,7 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
         event_type: args.event_type,
         subject: args.subject,
         webhook: args.webhook,
+        settled: None,
         since: args.since,
         after: None,
         limit: args.limit,

@@ -3,13 +3,14 @@
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 use anyhow::Context as _;
+use fanfare_app::accounts::{self, AccountError};
 use fanfare_core::name::Name;
 use fanfare_core::password;
 use fanfare_store::Store;
 use fanfare_store::accounts::Account;
 use serde::Serialize;
 
-use crate::operator::author;
+use crate::operator::{author, operator};
 use crate::output::{self, Misuse};
 use crate::settings::Settings;
 use crate::table;
@@ -101,10 +102,12 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
             done(store.account_remove(&name, &author).await?, "removed", &name)
         }
         Command::Disable { one: OneArgs { name }, reason } => {
-            done(store.account_disable(&name, &reason, &author).await?, "disabled", &name)
+            let changed = accounts::disable(&store, &operator(), &name, &reason).await;
+            done(found(changed)?, "disabled", &name)
         }
         Command::Enable(OneArgs { name }) => {
-            done(store.account_enable(&name, &author).await?, "enabled", &name)
+            let changed = accounts::enable(&store, &operator(), &name).await;
+            done(found(changed)?, "enabled", &name)
         }
         Command::Password { one: OneArgs { name }, password_stdin } => {
             let password = new_password(password_stdin)?;
@@ -124,12 +127,28 @@ async fn add(args: &AddArgs, store: &Store) -> anyhow::Result<()> {
 }
 
 async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
-    let accounts = store.accounts_list().await?;
+    let accounts = accounts::list(store, &operator()).await.map_err(failed)?;
     if json {
         return output::print_json(&accounts.iter().map(view).collect::<Vec<_>>());
     }
     let headings = ["NAME", "ROLE", "CREATED", "SESSIONS", "DISABLED"];
     output::print(&table::render(&headings, accounts.iter().map(row)))
+}
+
+/// Whether there is the account that was to be changed.
+fn found(changed: Result<(), AccountError>) -> anyhow::Result<bool> {
+    match changed {
+        Ok(()) => Ok(true),
+        Err(AccountError::Unknown) => Ok(false),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn failed(error: AccountError) -> anyhow::Error {
+    match error {
+        AccountError::Store(error) => error.into(),
+        other => other.into(),
+    }
 }
 
 /// Prints what was done; fails if there is no such account.

@@ -7,7 +7,9 @@ use fanfare_core::audit::{Action, Author, Entry};
 use fanfare_core::dead_letter::{Choice, DiedBy, GroupBy, Kind, Letter};
 use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
+use fanfare_core::kept::Contents;
 use fanfare_core::outcome::State;
+use fanfare_store::kept::{self, NewKept};
 use fanfare_store::letters::{Missed, Order};
 use uuid::Uuid;
 
@@ -144,4 +146,51 @@ async fn pages_and_groups_of_two_hundred_thousand_letters_are_fast() {
     }
     let one = Choice { host: Some("H7.example.com".to_owned()), ..Choice::default() };
     assert_eq!(store.letters_count(&one).await.unwrap(), 10_000);
+}
+
+#[tokio::test]
+async fn a_mended_event_is_owed_until_it_is_routed_and_its_original_keeps_its_body() {
+    let (database, _) = database().await;
+    let store = &database.store;
+    let message = |id: u128, body: &str| NewKept {
+        id: Uuid::from_u128(id),
+        kind: kept::Kind::Dead,
+        queue: "fanfare.events.dead",
+        routing_key: "tasks.edit".to_owned(),
+        properties: vec![0],
+        body: body.as_bytes().to_vec(),
+        reason: Some(("bad-type", "no".to_owned())),
+        contents: Contents::default(),
+        digest: Uuid::from_u128(id),
+        may_be_kept: false,
+        hold: None,
+    };
+    store.kept_record(&[message(1, "original")]).await.unwrap();
+    let letters = open(&database).await;
+    let (author, entry) = (Author::system(), audited(&letters[0]));
+    let mended = message(2, "mended");
+    let original = Uuid::from_u128(1);
+    assert!(store.kept_mend(original, &mended, &author, &entry).await.unwrap());
+    // Another person is too late.
+    assert!(!store.kept_mend(original, &message(3, "x"), &author, &entry).await.unwrap());
+    assert_eq!(open(&database).await, []);
+    let leaving = store.letters_leaving(Kind::Events, 10).await.unwrap();
+    assert_eq!(
+        leaving.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(),
+        [letters[0].id.as_str()]
+    );
+    // The process that was to publish it has ended.
+    assert!(store.kept_overdue(10).await.unwrap().is_empty());
+    let later = "update kept_messages set return_at = now() where return_at is not null";
+    database.client.batch_execute(later).await.unwrap();
+    let overdue = store.kept_overdue(10).await.unwrap();
+    assert_eq!(overdue.iter().map(|it| it.body.as_slice()).collect::<Vec<_>>(), [b"mended"]);
+    store.kept_settle(&[mended.id]).await.unwrap();
+    // An erasure finds the original.
+    let kept = store.kept_open(Uuid::nil()).await.unwrap();
+    assert_eq!(kept.iter().map(|it| it.body.as_slice()).collect::<Vec<_>>(), [b"original"]);
+    assert_eq!(store.kept_mended_remove(Duration::from_hours(1)).await.unwrap(), 0);
+    store.kept_erase(original, None).await.unwrap();
+    assert!(store.kept_open(Uuid::nil()).await.unwrap().is_empty());
+    assert_eq!(open(&database).await, []);
 }
