@@ -88,3 +88,31 @@ async fn an_administrator_finds_what_failed_and_replays_it() {
     assert_eq!(root.get("/dead-letters/letter?id=none").await.status, 404);
     assert_eq!(bob.get(&path).await.status, 404);
 }
+
+#[tokio::test]
+async fn an_owner_pauses_with_a_hold_and_counts_what_was_missed() {
+    let console = Console::start().await;
+    let mut anna = console.user("anna").await;
+    let webhook = console.world.webhook_of("anna", "http://127.0.0.1:9/", &[]).await;
+    let page = format!("/webhooks/{webhook}");
+    assert!(anna.page(&page).await.contains("Pause and hold"));
+    let answer = anna.submit(&page, &format!("{page}/pause"), &[("while", "hold")]).await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    for path in [page.as_str(), "/webhooks"] {
+        let html = anna.page(path).await;
+        assert!(html.contains("0 deliveries wait for it to be resumed"), "{html}");
+    }
+    let resumed = anna.submit(&page, &format!("{page}/resume"), &[]).await;
+    assert_eq!(resumed.status, 303, "{resumed:?}");
+    let new = format!("/operations/new?kind=recover&webhook={webhook}");
+    let html = anna.page(&new).await;
+    assert!(html.contains("Missed since") && !html.contains("would be sent"), "{html}");
+    let html = anna.page(&format!("{new}&last=24h")).await;
+    assert!(html.contains("0 deliveries would be sent"), "{html}");
+    let html = anna.page(&format!("{new}&last=exact&at=soon")).await;
+    assert!(html.contains("Write a date and a time"), "{html}");
+    // Only administrators recover for more than a webhook of their own.
+    assert_eq!(anna.get("/operations/new?kind=recover").await.status, 404);
+    let mut bob = console.user("bob").await;
+    assert_eq!(bob.get(&new).await.status, 404);
+}

@@ -206,7 +206,6 @@ fn all(webhook: &Webhook) -> Map<String, Value> {
     members.insert("headers".to_owned(), object(webhook.headers.iter().map(header)));
     members.insert("properties".to_owned(), object(properties));
     members.insert("rateLimit".to_owned(), webhook.rate_limit.into());
-    members.insert(HOLD.to_owned(), webhook.hold.into());
     members.insert(SECRETS.to_owned(), secrets(webhook));
     members
 }

@@ -39,10 +39,10 @@ impl Store {
             set paused = true, updated_at = now(),
                 -- Who paused it first keeps the word.
                 paused_reason = case when o.paused then o.paused_reason else $3 end
-            from (select id, paused, paused_reason from webhooks
+            from (select id, paused, paused_reason, hold from webhooks
                   where id = $1 and uri = $2 and deleted_at is null for update) o
             where w.id = o.id
-            returning w.owner, o.paused, o.paused_reason";
+            returning w.owner, o.paused, o.paused_reason, o.hold";
         let mut client = self.connection("pause the webhook").await?;
         let transaction = client.transaction().await?;
         let values: Values<'_> = &[&id.0, &uri.as_str(), &reason.code()];

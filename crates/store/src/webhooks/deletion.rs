@@ -20,7 +20,7 @@ impl Store {
             with unpaced as (delete from webhook_paces where webhook = $1)
             update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
             where id = $1 and deleted_at is null
-            returning id, owner, uri, description, filters, paused, paused_reason";
+            returning id, owner, uri, description, filters, paused, paused_reason, hold";
         let mut client = self.connection("delete the webhook").await?;
         let transaction = client.transaction().await?;
         let rows = transaction.query(SQL, &[&id.0]).await?;
@@ -42,7 +42,7 @@ impl Store {
             )
             update webhooks set deleted_at = now(), updated_at = now(), sealed = ''
             where owner_key = $1 and deleted_at is null
-            returning id, owner, uri, description, filters, paused, paused_reason";
+            returning id, owner, uri, description, filters, paused, paused_reason, hold";
         let mut client = self.connection("delete the webhooks").await?;
         let transaction = client.transaction().await?;
         let rows = transaction.query(SQL, &[&owner.key()]).await?;
