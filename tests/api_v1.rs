@@ -8,6 +8,7 @@ mod events;
 mod limits;
 mod operations;
 mod pages;
+mod recover;
 mod secrets;
 mod test_events;
 

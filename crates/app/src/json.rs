@@ -8,5 +8,6 @@ pub mod event;
 pub mod explanation;
 pub mod notice;
 pub mod operation;
+pub mod parity;
 pub mod storage;
 pub mod webhook;

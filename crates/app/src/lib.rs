@@ -22,6 +22,7 @@ pub mod publishing;
 mod receiving;
 pub mod request_preview;
 pub mod resends;
+pub mod shadow;
 pub mod storage;
 pub mod test_events;
 pub mod webhooks;

@@ -21,6 +21,7 @@ pub(crate) mod reference;
 mod retention;
 mod roles;
 mod secrets;
+mod shadow;
 mod users;
 mod webhooks;
 
@@ -86,6 +87,9 @@ pub(crate) enum Command {
     Publish(publish::Args),
     /// Receive notifications on this machine, check and print them, for developers of receivers
     Listen(listen::Args),
+    /// Compare with another server before a switch, without sending
+    #[command(subcommand)]
+    Shadow(shadow::Command),
     /// Check settings, database, broker and keys, and say how to fix each problem
     Doctor(doctor::Args),
     /// Check the health of a process on this machine; exits with 1 if it is unhealthy
@@ -138,6 +142,7 @@ impl Command {
             Self::Erase(args) => erase::run(args, settings).await,
             Self::Publish(args) => publish::run(&args, settings).await,
             Self::Listen(args) => listen::run(args).await,
+            Self::Shadow(command) => shadow::run(command, settings).await,
             Self::Doctor(args) => doctor::run(&args, settings).await,
             Self::Probe(args) => probe::run(&args, settings).await,
             Self::Config(args) => config::run(&args, settings),

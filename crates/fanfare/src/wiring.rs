@@ -98,6 +98,7 @@ pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
         timeout: settings.sending.timeout,
         user_agent: USER_AGENT.to_owned(),
         ca_file: settings.receivers.receiver_ca_file.clone(),
+        sends_nothing: settings.sending.shadow,
     })
     .context("failed to make the HTTP client")
 }

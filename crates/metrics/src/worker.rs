@@ -53,14 +53,7 @@ impl Deferral {
     }
 }
 
-const DROPS: [DropReason; 6] = [
-    DropReason::WebhookDeleted,
-    DropReason::WebhookPaused,
-    DropReason::OwnerDisabled,
-    DropReason::OwnerDeleted,
-    DropReason::AccessRevoked,
-    DropReason::PayloadRemoved,
-];
+const DROPS: [DropReason; 7] = DropReason::ALL;
 
 /// The reasons for which workers pause webhooks.
 const GONE: &str = "gone";

@@ -54,6 +54,7 @@ pub mod routing;
 mod rows;
 mod session;
 pub mod sessions;
+pub mod shadow;
 pub mod sizes;
 mod spans;
 mod standbys;

@@ -47,6 +47,11 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
     let mut report = Report { json: args.json, ..Report::default() };
     // An invalid value has ended the program before.
     report.ok("settings", "all values are valid")?;
+    if settings.sending.shadow {
+        let text = "on: nothing is sent to receivers, and what would be sent is dropped; compare with \
+                    `fanfare shadow compare`, then set FANFARE_SHADOW=off for all processes";
+        report.ok("shadow mode", text)?;
+    }
     report.add("key file", &key_file(settings))?;
     match wiring::store(settings, "doctor") {
         Ok(store) => check_database(&mut report, &store, settings).await?,

@@ -133,8 +133,8 @@ async fn add_pause(
     owner: &Name,
     reason: &PauseReason,
 ) -> Result<(), StoreError> {
-    let before = Pause { paused: false, reason: None };
-    let after = Pause { paused: true, reason: Some(reason.clone()) };
+    let before = Pause { paused: false, reason: None, hold: false };
+    let after = Pause { paused: true, reason: Some(reason.clone()), hold: false };
     let entry = paused(id, owner, &before, &after);
     audit::add(transaction, &Author::system(), entry.as_slice()).await
 }
