@@ -26,6 +26,8 @@ pub(crate) async fn run(
     let pause = config.notices.every.min(LONGEST_PAUSE);
     loop {
         let round = fanfare_notices::round(&config.notices, &config.store, session, on_told);
+        // Boxed because it is large: it has the futures of a client of HTTP and of a mail server.
+        let round = Box::pin(round);
         match stop.run_until_cancelled(round).await {
             None => return Ok(()),
             Some(Ok(())) => {}

@@ -145,7 +145,7 @@ mod tests {
                 host: "hooks.example".to_owned(),
             }),
             at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
-            facts: Map::from_iter([("reason".to_owned(), json!("gone"))]),
+            facts: [("reason".to_owned(), json!("gone"))].into_iter().collect(),
         };
         let expected = json!({
             "specversion": "1.0",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::decide::{Finding, Seen};
 use super::message::time;
@@ -100,7 +100,7 @@ fn finding<const N: usize>(
     facts: [(&str, Value); N],
 ) -> Finding {
     let facts = facts.into_iter().map(|(name, value)| (name.to_owned(), value));
-    Finding { stage, webhook: webhook.cloned(), facts: Map::from_iter(facts) }
+    Finding { stage, webhook: webhook.cloned(), facts: facts.collect() }
 }
 
 fn of_webhook(
