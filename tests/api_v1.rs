@@ -9,6 +9,7 @@ mod limits;
 mod mend;
 mod operations;
 mod pages;
+mod recover;
 mod secrets;
 mod test_events;
 
@@ -25,15 +26,15 @@ use crate::world::{SOON, World, event};
 const NOBODY_S: &str = "00000000000000000000000000000007";
 
 /// An installation with a console.
-struct Api {
+pub(crate) struct Api {
     // Dropped before `world`, whose servers it uses.
     _console: Process,
-    world: World,
+    pub(crate) world: World,
     address: SocketAddr,
 }
 
 /// A user with an access token.
-struct User {
+pub(crate) struct User {
     address: SocketAddr,
     token: String,
 }
@@ -41,7 +42,7 @@ struct User {
 impl Api {
     /// An installation with `root`, a System Administrator, and `anna` and `bob`, who may read all
     /// tasks. Each has an account.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let world = World::new().await.with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
         let console = world.spawn("console");
         let line = console.wait_for_line("listening on http://", SOON).await;
@@ -65,7 +66,7 @@ impl Api {
         Self { _console: console, world, address }
     }
 
-    async fn sign_in(&self, name: &str) -> User {
+    pub(crate) async fn sign_in(&self, name: &str) -> User {
         let form = format!("grant_type=password&username={name}&password={}", password(name));
         let kind = [("Content-Type", "application/x-www-form-urlencoded")];
         let answer = send(self.address, "POST", "/Token", &kind, form.as_bytes()).await.unwrap();
@@ -101,13 +102,13 @@ impl User {
     }
 
     /// The JSON of a request that must succeed.
-    async fn read(&self, path: &str) -> Value {
+    pub(crate) async fn read(&self, path: &str) -> Value {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send("POST", path, &body.to_string()).await
     }
 }

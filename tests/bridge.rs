@@ -3,6 +3,7 @@
 mod directory;
 mod doctor;
 mod outage;
+mod shadow;
 mod takeover;
 
 use std::collections::HashMap;

@@ -3,6 +3,7 @@
 mod administering;
 mod audit;
 mod browser;
+mod dead_letters;
 mod deliveries;
 mod events;
 mod forgery;

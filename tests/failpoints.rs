@@ -21,6 +21,7 @@ use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
 use crate::kept;
+use crate::notices;
 use crate::world::{SOON, World, publish_on};
 use supervisor::{Crew, KILLS, LIKELY, Supervisor};
 use verdict::Verdict;
@@ -212,6 +213,7 @@ fn each_failpoint_ends_processes_in_one_of_these_tests() {
     let mut tried: BTreeSet<&str> =
         crews.flat_map(|crew| crew.steps).map(|step| step.name()).collect();
     tried.extend(kept::STEPS.map(Step::name));
+    tried.extend(notices::STEPS.map(Step::name));
     let all: BTreeSet<&str> = Step::ALL.iter().map(|step| step.name()).collect();
     let untried: Vec<&str> = all.difference(&tried).copied().collect();
     assert_eq!(untried, Vec::<&str>::new());

@@ -38,6 +38,7 @@ mod metrics;
 mod names;
 mod nginx;
 mod node_env;
+mod notices;
 mod openid;
 mod outages;
 mod outcomes;

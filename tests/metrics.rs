@@ -33,6 +33,19 @@ impl Watched {
         watched
     }
 
+    /// The same for a worker in shadow mode, which says so.
+    pub(crate) async fn start_in_shadow(world: &World) -> Self {
+        let watched = Self::spawn(world, "worker").await;
+        watched.process.wait_for_line("shadow mode: nothing is sent to receivers", SOON).await;
+        eventually("the process is ready", SOON, async || {
+            let answer = watched.get("/readyz").await;
+            let is_so = answer.body == "ready\nshadow mode: nothing is sent to receivers\n";
+            if is_so { Ok(()) } else { Err(answer) }
+        })
+        .await;
+        watched
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.is_running()
     }

@@ -42,13 +42,21 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
            directory_gaps, directory_refusals, directory_departures
         to fanfare_router;
     grant select, update on directory_state to fanfare_router;
-    -- Bulk operations on dead letters: it begins deliveries again, or discards their letters, with an
-    -- entry of the audit trail for each.
+    -- Bulk operations: it begins deliveries again, or discards their letters, with an entry of the audit
+    -- trail for each. It chooses the deliveries that are recovered, by the filters of their webhooks.
     grant select, update, delete on operations, operation_letters to fanfare_router;
-    grant select (id, owner, owner_key, paused, deleted_at) on webhooks to fanfare_router;
+    grant insert on operation_letters to fanfare_router;
+    -- A webhook that recovers an event joins its plan, and none leaves it.
+    grant execute on function join_plan(uuid, integer, timestamptz, uuid[]) to fanfare_router;
+    grant select (id, owner, owner_key, filters, paused, hold, deleted_at) on webhooks
+        to fanfare_router;
     grant insert on attempts to fanfare_router;
     grant select, insert on discards to fanfare_router;
     grant insert on audit to fanfare_router;
+    -- Notices: what it sees of webhooks is neither an address nor a secret.
+    grant select on webhook_conditions to fanfare_router;
+    grant select, update on notices_state to fanfare_router;
+    grant select, insert, update, delete on notice_causes, notices to fanfare_router;
     -- The months of the audit trail. What it pauses, a trigger writes there.
     grant execute on function make_audit_partitions(integer) to fanfare_router;
 end if;
@@ -82,7 +90,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select on refinery_schema_history to fanfare_console;
     grant select, insert on webhooks to fanfare_console;
     grant update (uri, description, paused, paused_reason, filters, properties, sealed,
-                  failing_since, rate_limit, updated_at, deleted_at)
+                  failing_since, rate_limit, hold, secret_ends_at, updated_at, deleted_at)
         on webhooks to fanfare_console;
     grant select, insert, update on webhook_versions to fanfare_console;
     grant select, insert, delete on webhook_wants to fanfare_console;
@@ -124,6 +132,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures
         to fanfare_console;
+    grant select on notices to fanfare_console;
     -- Entries of the audit trail are added, and never changed.
     grant select, insert on audit to fanfare_console;
 end if;
@@ -136,7 +145,7 @@ if exists (select from pg_roles where rolname = 'fanfare_admin') then
     grant execute
         on function make_partitions(integer), drop_day(timestamptz), drop_week(timestamptz),
            sweep_kept(timestamptz, integer), remove_payloads(timestamptz, integer),
-           drop_audit_month(timestamptz)
+           drop_audit_month(timestamptz), join_plan(uuid, integer, timestamptz, uuid[])
         to fanfare_admin;
     -- Not even they change the audit trail. Its partitions are tables, too.
     revoke update, delete on audit from fanfare_admin;

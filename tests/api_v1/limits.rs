@@ -14,7 +14,7 @@ async fn owner_can_limit_the_attempts_of_a_webhook() {
     let shown = anna.read(&path).await;
     let expected = json!({
         "id": webhook, "owner": "anna", "url": "http://127.0.0.1:9/", "paused": false,
-        "rateLimit": null, "heldUntil": null, "intervalSeconds": null,
+        "whilePaused": "drop", "heldSince": null, "rateLimit": null, "heldUntil": null, "intervalSeconds": null,
     });
     assert_eq!(shown, expected);
     for (user, body, limit) in [

@@ -11,20 +11,20 @@ use serde_json::{Value, json};
 use super::{Api, User, refused, wrong};
 use crate::world::{SOON, event};
 
-const OPERATIONS: &str = "/api/v1/operations";
+pub(super) const OPERATIONS: &str = "/api/v1/operations";
 
 /// Longer than ten thousand deliveries take on a busy machine.
-const LONG: Duration = Duration::from_mins(4);
+pub(super) const LONG: Duration = Duration::from_mins(4);
 
 /// Begins an operation; returns its path.
-async fn begin(root: &User, operation: &Value) -> String {
+pub(super) async fn begin(root: &User, operation: &Value) -> String {
     let answer = root.post(OPERATIONS, operation).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     format!("{OPERATIONS}/{}", answer.json()["id"].as_str().unwrap())
 }
 
 /// Waits until an operation has this state; returns it.
-async fn until(root: &User, path: &str, state: &str) -> Value {
+pub(super) async fn until(root: &User, path: &str, state: &str) -> Value {
     eventually(&format!("the operation is {state}"), LONG, async || {
         let operation = root.read(path).await;
         if operation["state"] == state { Ok(operation) } else { Err(operation) }
@@ -33,7 +33,7 @@ async fn until(root: &User, path: &str, state: &str) -> Value {
 }
 
 /// Waits until an operation has settled this number of letters.
-async fn until_settled(root: &User, path: &str, least: i64) -> Value {
+pub(super) async fn until_settled(root: &User, path: &str, least: i64) -> Value {
     eventually(&format!("{least} letters are settled"), LONG, async || {
         let operation = root.read(path).await;
         if operation["settled"].as_i64() >= Some(least) { Ok(operation) } else { Err(operation) }
@@ -42,7 +42,7 @@ async fn until_settled(root: &User, path: &str, least: i64) -> Value {
 }
 
 /// The different Ids of the POSTs that a receiver got.
-fn ids(receiver: &Receiver) -> HashSet<String> {
+pub(super) fn ids(receiver: &Receiver) -> HashSet<String> {
     let id = |body: &[u8]| {
         serde_json::from_slice::<Value>(body).unwrap()["Id"].as_str().unwrap().to_owned()
     };

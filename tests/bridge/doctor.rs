@@ -58,6 +58,8 @@ async fn doctor_says_what_is_wrong_with_the_report_server_and_what_to_do() {
     bridged.doctor_says(&[], "report server", "two roles have the name").await;
     server.remove_role(&second);
     drop(bridge);
+    server.edit_webhooks(&json!({ "Filters": ["reports"] }));
+    bridged.doctor_says(&[], "bridge's webhook", "for some events only").await;
     server.pause_webhooks();
     bridged.doctor_says(&[], "bridge's webhook", "paused at the report server").await;
     server.switch(|it| it.has_webhooks = false);

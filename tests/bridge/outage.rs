@@ -1,5 +1,6 @@
 //! Many events through an outage of the broker, while the bridge is killed again and again and the
-//! report server is difficult. `FANFARE_TEST_BRIDGE_EVENTS` makes it larger.
+//! report server is difficult. `FANFARE_TEST_BRIDGE_EVENTS` makes it larger, and
+//! `FANFARE_TEST_BRIDGE_OUTAGE` lengthens the outage to this number of seconds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::env;
@@ -10,6 +11,7 @@ use fanfare_testkit::receiver::Receiver;
 use fanfare_testkit::report_server::{Dialect, Kind, ReportServer};
 use fanfare_testkit::wait::eventually;
 use serde_json::Value;
+use tokio::time::sleep;
 
 use super::Bridged;
 use crate::world::{SOON, World};
@@ -25,6 +27,12 @@ type Notified = BTreeMap<(String, String), Vec<String>>;
 fn events() -> usize {
     let count = env::var_os("FANFARE_TEST_BRIDGE_EVENTS");
     count.map_or(400, |count| count.to_str().unwrap().parse().unwrap())
+}
+
+/// The shortest time for which the broker is away.
+fn outage() -> Duration {
+    let seconds = env::var_os("FANFARE_TEST_BRIDGE_OUTAGE");
+    Duration::from_secs(seconds.map_or(0, |seconds| seconds.to_str().unwrap().parse().unwrap()))
 }
 
 /// The users and what they may read, each with a receiver.
@@ -157,8 +165,9 @@ async fn nothing_is_lost(dialect: Dialect) {
         act(server, number, &mut categories).await;
     }
     broker.cut().await;
-    let away = Instant::now();
+    let (away, pause) = (Instant::now(), outage() / u32::try_from(KILLS).unwrap());
     for round in 0..KILLS {
+        let begun = Instant::now();
         for number in 0..count * 8 / 10 / KILLS {
             act(server, number, &mut categories).await;
         }
@@ -172,6 +181,7 @@ async fn nothing_is_lost(dialect: Dialect) {
         bridge.kill9();
         bridge = world.spawn("bridge");
         bridge.wait_for_line("for the report server", SOON).await;
+        sleep(pause.saturating_sub(begun.elapsed())).await;
     }
     let away = away.elapsed();
     broker.resume();

@@ -11,7 +11,7 @@ use crate::world::{SECRET, SOON};
 
 impl Bridged {
     /// Imports from the report server.
-    async fn import(&self, more: &[&str], logins: Option<&str>) -> Output {
+    pub(super) async fn import(&self, more: &[&str], logins: Option<&str>) -> Output {
         let mut args = vec!["webhooks", "import", "--from-server", "--no-verify"];
         args.extend(logins.map(|_| ["--logins", "-"]).iter().flatten());
         args.extend(more);
@@ -94,6 +94,25 @@ async fn webhooks_come_from_the_framework_server_with_their_owners_and_secrets()
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_come_from_the_net_server_with_their_owners_and_secrets() {
     webhooks_come_from_the_report_server_with_their_owners_and_secrets(Dialect::Net).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_answer_to_the_pause_is_no_pause() {
+    let bridged = Bridged::new(Dialect::Framework).await;
+    let server = &bridged.server;
+    let anna = server.add_user("Anna");
+    let receiver = Receiver::start().await;
+    receiver.answer_with(echoing);
+    let of_anna = server.add_webhook(&anna, &receiver.url("/"), &json!({}));
+    let logins = "{\"User\":\"Anna\",\"Password\":\"pa55word-of-Anna\"}";
+    server.switch(|it| it.html_for_changes = true);
+    let output = bridged.import(&["--pause-old"], Some(logins)).await;
+    assert_eq!(output.code(), Some(1));
+    assert!(output.stderr.contains("does not list it as paused"), "{output:?}");
+    assert!(output.stderr.contains("1 are still active at the report server"), "{output:?}");
+    server.switch(|it| it.html_for_changes = false);
+    bridged.import(&["--pause-old"], Some(logins)).await.success().unwrap();
+    assert_eq!(server.webhook(&of_anna)["IsPaused"], json!(true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

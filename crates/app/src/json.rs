@@ -7,6 +7,8 @@ pub mod delivery;
 pub mod event;
 pub mod explanation;
 pub mod mended;
+pub mod notice;
 pub mod operation;
+pub mod parity;
 pub mod storage;
 pub mod webhook;

@@ -1,24 +1,35 @@
-//! Use cases of bulk operations on dead letters: plan, begin, list, show, change, undo. Routers make
-//! their steps.
+//! Use cases of bulk operations on dead letters and on what webhooks missed: plan, begin, list, show,
+//! change, undo. Routers make their steps.
+//!
+//! An owner may recover what a webhook of the owner missed. All else is for administrators.
 
 use std::collections::BTreeMap;
 
 use fanfare_core::dead_letter::Choice;
+use fanfare_core::ids::WebhookId;
 use fanfare_core::operation::{Change, Kind, Rate, State};
+use fanfare_core::recover::{BadMissed, Missed, ROUTED_WITHIN, Verdict};
+use fanfare_core::webhook::Webhook;
 use fanfare_store::StoreError;
-use fanfare_store::operations::{NewOperation, Operation};
+use fanfare_store::operations::{NewOperation, NewRecovery, Operation};
 use uuid::Uuid;
 
+use crate::clock::now;
+use crate::webhooks::{self, WebhookError};
 use crate::{Actor, Context, NotAdministrator};
 
 /// The longest remark, in characters.
 pub const LONGEST_NOTE: usize = 500;
 
+/// The most slices of the ledger that are read to count what a webhook holds.
+const SLICES: u32 = 3;
+
 /// A request for an operation.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub kind: Kind,
-    /// The letters: all those that are open, unless a field narrows the choice.
+    /// The letters: all those that are open, unless a field narrows the choice. For a recover operation
+    /// what was missed, by the webhook, the owner and the time alone.
     pub choice: Choice,
     /// A remark for others; empty: none.
     pub note: String,
@@ -32,9 +43,9 @@ pub struct Request {
 /// What an operation would do now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The number of letters that would be replayed or discarded.
+    /// The number of letters that would be replayed, discarded or recovered.
     pub settle: i64,
-    /// The numbers of letters that would be kept, by the code of the reason.
+    /// The numbers of letters that would be kept or left out, by the code of the reason.
     pub keep: BTreeMap<String, i64>,
 }
 
@@ -64,6 +75,9 @@ pub enum OperationError {
          or it ended more than 7 days ago"
     )]
     NothingToUndo,
+    /// The conditions don't choose what was missed.
+    #[error(transparent)]
+    BadMissed(#[from] BadMissed),
     /// The remark is too long.
     #[error("the note may have at most {LONGEST_NOTE} characters")]
     LongNote,
@@ -84,8 +98,19 @@ pub async fn plan(
     kind: Kind,
     choice: &Choice,
 ) -> Result<Plan, OperationError> {
-    actor.administrator()?;
+    check_may_use(context, actor, kind, choice.webhook).await?;
     let mut plan = Plan::default();
+    if kind == Kind::Recover {
+        let missed = Missed::of(choice, now())?;
+        for (verdict, deliveries) in context.store.recover_plan(&missed, None).await?.0 {
+            match verdict {
+                Verdict::Send => plan.settle = deliveries,
+                why if deliveries > 0 => drop(plan.keep.insert(why.code().to_owned(), deliveries)),
+                _ => {}
+            }
+        }
+        return Ok(plan);
+    }
     for (refusal, letters) in context.store.operation_plan(kind, choice).await? {
         match refusal {
             None => plan.settle = letters,
@@ -95,7 +120,8 @@ pub async fn plan(
     Ok(plan)
 }
 
-/// Begins an operation with the letters that are dead now. It goes on by itself, step by step.
+/// Begins an operation with the letters that are dead now, or with what was missed. It goes on by itself,
+/// step by step.
 ///
 /// # Errors
 ///
@@ -105,26 +131,75 @@ pub async fn begin(
     actor: &Actor,
     request: &Request,
 ) -> Result<Operation, OperationError> {
-    actor.administrator()?;
     let Request { kind, choice, note, rate, canary } = request;
+    check_may_use(context, actor, *kind, choice.webhook).await?;
     let note = note.trim();
     if note.chars().count() > LONGEST_NOTE {
         return Err(OperationError::LongNote);
     }
-    let new = NewOperation {
-        kind: *kind,
-        choice,
-        note: (!note.is_empty()).then_some(note),
-        rate: *rate,
-        canary: *canary,
-        author: &actor.author(),
+    let note = (!note.is_empty()).then_some(note);
+    let (kind, rate, canary, author) = (*kind, *rate, *canary, &actor.author());
+    let operation = if kind == Kind::Recover {
+        let missed = &Missed::of(choice, now())?;
+        context.store.recover_ask(&NewRecovery { missed, note, rate, canary, author }).await?
+    } else {
+        let new = NewOperation { kind, choice, note, rate, canary, author };
+        context.store.operation_ask(&new).await?
     };
-    let operation = context.store.operation_ask(&new).await?;
     tracing::info!(
         operation.id = %operation.id.simple(), by = %actor, kind = kind.code(),
-        letters = operation.counts.total, "began an operation on dead letters"
+        letters = operation.counts.total, "began an operation"
     );
     Ok(operation)
+}
+
+/// What a webhook would get if it were resumed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The number of deliveries.
+    pub count: i64,
+    /// Whether there may be more: only the oldest were counted.
+    pub more: bool,
+}
+
+/// Counts what a webhook would get if it were resumed now; `None` if it is not paused, or drops what
+/// happens meanwhile.
+///
+/// # Errors
+///
+/// [`OperationError`]
+pub async fn held(
+    context: &Context,
+    actor: &Actor,
+    webhook: &Webhook,
+) -> Result<Option<Held>, OperationError> {
+    check_may_use(context, actor, Kind::Recover, Some(webhook.id)).await?;
+    let Some(since) = webhook.held_since else { return Ok(None) };
+    let (from, until) = (since - ROUTED_WITHIN, now());
+    let missed = Missed { webhook: Some(webhook.id), owner: None, from, until };
+    let (counts, all) = context.store.recover_plan(&missed, Some(SLICES)).await?;
+    let count = counts.get(&Verdict::Send).copied().unwrap_or(0);
+    Ok(Some(Held { count, more: !all }))
+}
+
+/// Fails unless the actor is an administrator, or may recover what this webhook missed.
+async fn check_may_use(
+    context: &Context,
+    actor: &Actor,
+    kind: Kind,
+    webhook: Option<WebhookId>,
+) -> Result<(), OperationError> {
+    if let Err(refused) = actor.administrator() {
+        let Some(webhook) = webhook.filter(|_| kind == Kind::Recover) else {
+            return Err(refused.into());
+        };
+        match webhooks::find(context, actor, webhook).await {
+            Ok(_) => {}
+            Err(WebhookError::Store(error)) => return Err(error.into()),
+            Err(_) => return Err(refused.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Lists operations, the newest first.
@@ -154,8 +229,12 @@ pub async fn list(
 ///
 /// [`OperationError`]
 pub async fn show(context: &Context, actor: &Actor, id: Uuid) -> Result<Operation, OperationError> {
-    actor.administrator()?;
-    context.store.operation_find(id).await?.ok_or(OperationError::Unknown)
+    let Some(operation) = context.store.operation_find(id).await? else {
+        actor.administrator()?;
+        return Err(OperationError::Unknown);
+    };
+    check_may_use(context, actor, operation.kind, operation.webhook).await?;
+    Ok(operation)
 }
 
 /// Pauses, resumes or cancels an operation. One that is in that state already stays so.
@@ -169,7 +248,7 @@ pub async fn change(
     id: Uuid,
     change: Change,
 ) -> Result<Operation, OperationError> {
-    actor.administrator()?;
+    show(context, actor, id).await?;
     let changed = context.store.operation_change(id, change, &actor.author()).await?;
     let (operation, has_changed) = changed.ok_or(OperationError::Unknown)?;
     if has_changed {

@@ -73,6 +73,11 @@ async fn webhook(checked: &Checked<'_>) -> (Finding, Option<DateTime<Utc>>) {
         [hook] if hook.is_paused => Err("paused at the report server, so that nothing arrives; \
              `fanfare bridge` resumes it within five minutes"
             .to_owned()),
+        [hook] if !registration::takes_all(hook) => {
+            Err("registered at the report server for some \
+             events only; `fanfare bridge` changes that within five minutes"
+                .to_owned())
+        }
         [_] => Ok("registered at the report server".to_owned()),
         [_, _, ..] => Err("registered more than once, so that each event comes several times; \
              `fanfare bridge` deletes the others within five minutes"

@@ -125,11 +125,14 @@ async fn change(
     Ok(done)
 }
 
+/// Whether the report server posts all events to a registration that is not paused.
+pub(crate) fn takes_all(hook: &Hook) -> bool {
+    hook.filters.iter().any(|filter| filter == "*")
+}
+
 /// A server that does not show the secret is believed to have it.
 fn is_right(hook: &Hook, secret: &Secret) -> bool {
-    !hook.is_paused
-        && hook.filters.iter().any(|filter| filter == "*")
-        && hook.secret.as_deref().is_none_or(|it| secret.is(it))
+    !hook.is_paused && takes_all(hook) && hook.secret.as_deref().is_none_or(|it| secret.is(it))
 }
 
 fn wanted(id: &str, url: &Url, secret: &Secret, now: DateTime<Utc>) -> String {

@@ -35,6 +35,8 @@ pub struct Found {
     pub hook: Hook,
     /// The position of the login that read it.
     login: usize,
+    /// The list in which it was.
+    list: &'static str,
 }
 
 /// The webhooks that were read.
@@ -70,7 +72,7 @@ impl Takeover {
         if !hooks.is_empty() && hooks.iter().all(|hook| owner(hook).is_some()) {
             for hook in hooks {
                 let Some(owner) = owner(&hook) else { continue };
-                all.found.push(Found { owner, hook, login: 0 });
+                all.found.push(Found { owner, hook, login: 0, list: ALL });
             }
             return all.without(bridge);
         }
@@ -84,7 +86,7 @@ impl Takeover {
                 let why = format!("it was listed to {user}, but belongs to {other}");
                 self.refused.push((hook.id, why));
             }
-            _ => self.found.push(Found { owner: user.clone(), hook, login }),
+            _ => self.found.push(Found { owner: user.clone(), hook, login, list: REGISTRATIONS }),
         }
     }
 
@@ -148,5 +150,13 @@ pub async fn pause(logins: &[Login], found: &Found) -> Result<(), String> {
     body.insert("IsPaused".to_owned(), Value::Bool(true));
     let path = format!("{REGISTRATIONS}/{}", found.hook.id);
     let paused = login.api.put(Method::PUT, &path, Value::Object(body).to_string()).await;
-    paused.map(drop).map_err(|error| chain(&error))
+    paused.map_err(|error| chain(&error))?;
+    // The answer to the change may be that of a proxy.
+    let listed = read(&login.api, found.list).await?;
+    if listed.iter().any(|hook| hook.id == found.hook.id && hook.is_paused) {
+        return Ok(());
+    }
+    let why = "the report server accepted the change, and does not list it as paused; is there a \
+               proxy before it that answers in its place?";
+    Err(why.to_owned())
 }

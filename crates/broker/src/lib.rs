@@ -53,4 +53,4 @@ pub use publisher::Publisher;
 pub use queue_health::QueueHealth;
 pub use session::{Depth, Session};
 pub use supervise::{State, keep_consuming, supervise, supervise_opening};
-pub use topology::{Fault, Queue};
+pub use topology::{Fault, NOTICES_EXCHANGE, Queue};

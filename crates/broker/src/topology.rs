@@ -19,6 +19,9 @@ use std::fmt::Write as _;
 /// The exchange that the report server publishes to.
 pub const EVENTS_EXCHANGE: &str = "reportserver.events";
 
+/// The exchange that notices are published to. Nothing is bound to it: who wants notices binds a queue.
+pub const NOTICES_EXCHANGE: &str = "fanfare.notices";
+
 /// Redeliveries after which the broker moves a message to the dead letters. It is a last resort:
 /// Fanfare itself dead-letters messages that it refuses, and an outage of a few hours, in which
 /// each reconnect counts, must not reach the limit.
@@ -168,7 +171,7 @@ pub(crate) fn queue_rows(delivery_queues: ShardCount) -> Vec<QueueRow> {
 
 fn table(delivery_queues: ShardCount) -> Table {
     let mut table = Table {
-        exchanges: vec![EVENTS_EXCHANGE.to_owned(), DUE.to_owned()],
+        exchanges: vec![EVENTS_EXCHANGE.to_owned(), NOTICES_EXCHANGE.to_owned(), DUE.to_owned()],
         queues: Vec::new(),
         bindings: Vec::new(),
     };

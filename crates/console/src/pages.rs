@@ -38,6 +38,7 @@ mod page;
 pub(crate) mod provider;
 mod provider_error;
 mod receivers;
+mod recover;
 pub(crate) mod resend;
 pub(crate) mod row;
 pub(crate) mod secret;

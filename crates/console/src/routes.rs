@@ -84,8 +84,8 @@ async fn events(
 /// The routes of the second API. Its paths are below [`v1::BASE`], and are not folded.
 fn v1() -> (Router<Shared>, OpenApi) {
     use v1::{
-        audit, dead_letters, deliveries, events, limits, mend, operations, problem, resends,
-        statistics, storage, webhooks,
+        audit, dead_letters, deliveries, events, limits, mend, notices, operations, problem,
+        resends, statistics, storage, webhooks,
     };
     let (router, description) = OpenApiRouter::default()
         .routes(routes!(webhooks::show, webhooks::change))
@@ -109,6 +109,7 @@ fn v1() -> (Router<Shared>, OpenApi) {
         .routes(routes!(operations::resume))
         .routes(routes!(operations::cancel))
         .routes(routes!(operations::undo))
+        .routes(routes!(notices::list))
         .routes(routes!(statistics::show))
         .routes(routes!(audit::list))
         .routes(routes!(storage::show))

@@ -2,7 +2,7 @@
 //! webhooks.
 //!
 //! The handlers are in [`deliveries`], [`webhooks`], [`resends`], [`events`], [`dead_letters`],
-//! [`statistics`], [`operations`] and [`audit`]. [`request`] reads requests, [`list`] makes pages of lists, [`problem`] has all
+//! [`statistics`], [`operations`], [`notices`] and [`audit`]. [`request`] reads requests, [`list`] makes pages of lists, [`problem`] has all
 //! failures, and `fanfare_app::json` has the JSON forms. Each handler of both APIs has its
 //! description as an attribute; [`openapi`] completes the description, and [`docs`] renders it for
 //! people.
@@ -15,6 +15,7 @@ pub(crate) mod events;
 pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod mend;
+pub(crate) mod notices;
 pub(crate) mod openapi;
 pub(crate) mod operations;
 pub(crate) mod problem;

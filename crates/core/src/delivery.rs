@@ -18,6 +18,7 @@ const CLOCK_UNCERTAINTY: Duration = Duration::from_secs(30);
 
 /// The facts about a delivery whose attempt is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Facts {
     /// The time of the facts.
     pub now: DateTime<Utc>,
@@ -49,6 +50,8 @@ pub struct Facts {
     pub denied: Option<Vec<usize>>,
     /// Why the endpoint gets no request now, if so.
     pub deferred: Option<Deferred>,
+    /// Whether the installation is in shadow mode, in which nothing is sent.
+    pub shadow: bool,
     /// The age of a series after which no attempt is made.
     pub deadline: Duration,
 }
@@ -192,6 +195,10 @@ pub fn decide(facts: &Facts) -> Decision {
         Ok(left_out) => left_out,
         Err(decision) => return decision,
     };
+    if facts.shadow {
+        // Everything else was decided as always, and no endpoint has to be spared.
+        return Decision::Drop(DropReason::Shadow);
+    }
     match facts.deferred {
         Some(deferred) => Decision::Defer(deferred),
         None => Decision::Send(Sending { left_out, by_plan, solo: suspicion == Suspicion::Alone }),

@@ -28,6 +28,7 @@ fn first() -> Facts {
         payload_removed: false,
         denied: None,
         deferred: None,
+        shadow: false,
         deadline: DEADLINE,
     }
 }
@@ -103,6 +104,34 @@ fn first_attempts() {
     let mut late = first();
     plan_is_old(&mut late);
     assert_decisions(&late, rows);
+}
+
+/// In shadow mode, everything is decided as always, and what would be sent is dropped.
+#[test]
+fn shadow_mode_changes_only_what_would_be_sent() {
+    let shadowed = Decision::Drop(DropReason::Shadow);
+    for facts in [first(), retry()] {
+        let shadow = Facts { shadow: true, ..facts };
+        let busy = Facts { deferred: Some(BUSY), ..shadow.clone() };
+        assert_eq!((decide(&shadow), decide(&busy)), (shadowed.clone(), shadowed.clone()));
+    }
+    let rows: Vec<Row> = vec![
+        ("access not checked", |it| it.denied = None, Decision::CheckAccess),
+        ("one event denied", |it| it.denied = Some(vec![1]), shadowed),
+        (
+            "all events denied",
+            |it| it.denied = Some(vec![0, 1]),
+            Decision::Drop(DropReason::AccessRevoked),
+        ),
+        (
+            "webhook paused",
+            |it| it.webhook = WebhookState::Paused,
+            Decision::Drop(DropReason::WebhookPaused),
+        ),
+        ("past", |it| it.lease = LeaseAnswer::Past, Decision::Superseded),
+        ("early", |it| it.now -= TimeDelta::milliseconds(1), Decision::NotYetDue),
+    ];
+    assert_decisions(&Facts { shadow: true, ..retry() }, rows);
 }
 
 #[test]

@@ -20,10 +20,12 @@
 //!    what follows an [`answer`], and [`suspect`] what follows when workers end before there is an
 //!    answer.
 //! 6. [`explain`] gives the reasons why an event was sent to a webhook or not. [`test_event`]
-//!    builds the event with which an owner tests a webhook.
+//!    builds the event with which an owner tests a webhook. [`parity`] compares what is sent with
+//!    what receivers got from another server.
 //! 7. [`audit`] makes the entries of the audit trail. [`operation`] decides how bulk operations of
 //!    administrators go on, and [`mend`] checks the correction of a dead event.
-//! 8. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
+//! 8. [`notice`] decides which notices are told while a cause lasts.
+//! 9. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;
 pub mod answer;
@@ -50,14 +52,17 @@ pub mod kept;
 pub mod mask;
 pub mod mend;
 pub mod name;
+pub mod notice;
 pub mod notification;
 pub mod operation;
 pub mod outcome;
 pub mod pace;
+pub mod parity;
 pub mod password;
 pub mod payload;
 pub mod quota;
 pub mod rate_limit;
+pub mod recover;
 pub mod registration;
 pub mod reject;
 pub mod request;

@@ -1,7 +1,8 @@
-//! Bulk operations of administrators: what they are, and how many letters their next step may take.
+//! Bulk operations: what they are, and how many letters their next step may take.
 //!
-//! An operation has a list of dead letters. A step replays or discards some of them. Its size depends
-//! on the operation's rate and, with a canary, on how each receiver answers.
+//! An operation has a list of dead letters, or of deliveries that were missed, which are called letters
+//! here as well. A step replays, discards or recovers some of them. Its size depends on the operation's
+//! rate and, with a canary, on how each receiver answers.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -59,6 +60,19 @@ codes! {
         Replay = "replay",
         /// The letters are removed.
         Discard = "discard",
+        /// Deliveries that were never planned, or were dropped, are attempted.
+        Recover = "recover",
+    }
+}
+
+impl Kind {
+    /// Whether its letters are sent, so that they have an outcome.
+    #[must_use]
+    pub fn sends(self) -> bool {
+        match self {
+            Self::Replay | Self::Recover => true,
+            Self::Discard => false,
+        }
     }
 }
 
@@ -241,7 +255,7 @@ pub fn canary(receiver: Receiver) -> Canary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "these facts are independent of each other")]
 pub struct Rest {
-    /// Letters that no step has reached.
+    /// Letters that no step has reached, or that are not chosen yet.
     pub waiting: bool,
     /// Letters that are under way.
     pub open: bool,

@@ -104,9 +104,22 @@ pub enum DropReason {
     AccessRevoked,
     /// The payload of one of its events was removed, so that there is nothing to send.
     PayloadRemoved,
+    /// It would have been sent, but the installation is in shadow mode.
+    Shadow,
 }
 
 impl DropReason {
+    /// All reasons.
+    pub const ALL: [Self; 7] = [
+        Self::WebhookDeleted,
+        Self::WebhookPaused,
+        Self::OwnerDisabled,
+        Self::OwnerDeleted,
+        Self::AccessRevoked,
+        Self::PayloadRemoved,
+        Self::Shadow,
+    ];
+
     /// The stable code.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -117,6 +130,7 @@ impl DropReason {
             Self::OwnerDeleted => "owner-deleted",
             Self::AccessRevoked => "access-revoked",
             Self::PayloadRemoved => "payload-removed",
+            Self::Shadow => "shadow",
         }
     }
 
@@ -137,6 +151,7 @@ impl DropReason {
                 subjects.join(", ")
             ),
             Self::PayloadRemoved => "its payload was removed".to_owned(),
+            Self::Shadow => "it would have been sent, but shadow mode sends nothing".to_owned(),
         }
     }
 }

@@ -115,6 +115,8 @@ impl Registration {
             failing_since: None,
             rate_limit: self.rate_limit.over(None),
             pacing: Pacing::default(),
+            hold: false,
+            held_since: None,
         }
     }
 
@@ -122,6 +124,7 @@ impl Registration {
     /// them. The reason of a pause by the service stays as long as the webhook is paused.
     #[must_use]
     pub fn applied_to(self, webhook: Webhook) -> Webhook {
+        let Webhook { hold, held_since, .. } = webhook;
         let Webhook { id, owner, secrets, created_at, failing_since, rate_limit, pacing, .. } =
             webhook;
         let secrets = match self.secret {
@@ -143,6 +146,8 @@ impl Registration {
             failing_since,
             rate_limit: self.rate_limit.over(rate_limit),
             pacing,
+            hold,
+            held_since,
         }
     }
 }

@@ -45,6 +45,10 @@ pub struct Webhook {
     pub rate_limit: Option<u32>,
     /// The limits that its receiver has set.
     pub pacing: Pacing,
+    /// Whether what happens while it is paused is sent when it is resumed; otherwise it is dropped.
+    pub hold: bool,
+    /// The time since which it is paused and holds.
+    pub held_since: Option<DateTime<Utc>>,
 }
 
 /// The rate that a receiver accepts, as of the time when the webhook was read.

@@ -114,4 +114,7 @@ steps! {
     OperationSettles = "operation-settles" refines "Reconciles",
     /// The jobs and events of a bulk operation's step are confirmed.
     OperationPublishes = "operation-publishes" refines "Reconciles",
+
+    /// A router has told notices, and has not noted that.
+    NoticesTold = "notices-told" refines "Reconciles",
 }

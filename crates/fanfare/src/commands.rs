@@ -12,6 +12,7 @@ mod events;
 mod ids;
 mod listen;
 mod migrate;
+mod notices;
 mod operations;
 mod probe;
 mod publish;
@@ -20,6 +21,7 @@ pub(crate) mod reference;
 mod retention;
 mod roles;
 mod secrets;
+mod shadow;
 mod users;
 mod webhooks;
 
@@ -73,6 +75,9 @@ pub(crate) enum Command {
     /// List, show, pause, resume and cancel bulk operations on dead letters
     #[command(subcommand)]
     Operations(operations::Command),
+    /// List notices: what somebody was told about the installation and its webhooks
+    #[command(subcommand)]
+    Notices(notices::Command),
     /// Show the partitions of the ledger and of the audit trail with their ages and sizes, drop those
     /// that are no longer kept, and remove payloads that are too old, as routers do by themselves
     Retention(retention::Args),
@@ -82,6 +87,9 @@ pub(crate) enum Command {
     Publish(publish::Args),
     /// Receive notifications on this machine, check and print them, for developers of receivers
     Listen(listen::Args),
+    /// Compare with another server before a switch, without sending
+    #[command(subcommand)]
+    Shadow(shadow::Command),
     /// Check settings, database, broker and keys, and say how to fix each problem
     Doctor(doctor::Args),
     /// Check the health of a process on this machine; exits with 1 if it is unhealthy
@@ -129,10 +137,12 @@ impl Command {
             Self::Deliveries(command) => deliveries::run(command, settings).await,
             Self::DeadLetters(command) => dead_letters::run(command, settings).await,
             Self::Operations(command) => operations::run(command, settings).await,
+            Self::Notices(command) => notices::run(command, settings).await,
             Self::Retention(args) => retention::run(&args, settings).await,
             Self::Erase(args) => erase::run(args, settings).await,
             Self::Publish(args) => publish::run(&args, settings).await,
             Self::Listen(args) => listen::run(args).await,
+            Self::Shadow(command) => shadow::run(command, settings).await,
             Self::Doctor(args) => doctor::run(&args, settings).await,
             Self::Probe(args) => probe::run(&args, settings).await,
             Self::Config(args) => config::run(&args, settings),

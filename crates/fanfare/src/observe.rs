@@ -129,10 +129,11 @@ impl Observer {
             return lifecycle::run_roles(roles, |_| pending()).await;
         };
         // A connection of its own, because a probe must not wait for the queries of the roles.
+        let shadow = settings.sending.shadow;
         let store = self.needs_database.then(|| wiring::probe(settings, self.name)).transpose()?;
         let answer = |stop| async move {
             let readiness = Readiness::new(store, self.broker, self.process, stop, self.check);
-            let router = serve::router(Page { registry: self.registry, readiness });
+            let router = serve::router(Page { registry: self.registry, readiness, shadow });
             // Requests are answered until the roles have ended.
             let never = CancellationToken::new();
             fanfare_http::serve(listener, router, serve::LIMITS, &never).await;

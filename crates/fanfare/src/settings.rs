@@ -14,6 +14,7 @@ mod file;
 mod flags;
 mod local_keys;
 mod mask;
+mod notices;
 mod resolve;
 mod sections;
 mod setting;
@@ -31,6 +32,7 @@ pub(crate) use bridge::Bridge;
 pub(crate) use error::SettingsError;
 pub(crate) use flags::Flags;
 pub(crate) use local_keys::LocalKeys;
+pub(crate) use notices::Notices;
 pub(crate) use resolve::{Resolved, Source};
 pub(crate) use sections::{Directory, Load, Log, Receivers, Retention, Sending, Telemetry};
 pub(crate) use setting::Setting;
@@ -82,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Retention,
     #[command(flatten)]
     pub(crate) load: Load,
+    #[command(flatten)]
+    pub(crate) notices: Notices,
     #[command(flatten)]
     pub(crate) bridge: Bridge,
     #[command(flatten)]

@@ -1,10 +1,12 @@
 //! Makes the stores, sessions and clients of the commands from the settings.
 
 use anyhow::Context as _;
+use chrono::TimeDelta;
 use fanfare_app::{Context, Publisher};
 use fanfare_bridge::api::Api;
 use fanfare_broker::{Config as BrokerConfig, Queue, Session};
 use fanfare_console::oidc::Provider;
+use fanfare_core::notice::Limits;
 use fanfare_outbound::{Client, Config as OutboundConfig};
 use fanfare_store::keyring::Keyring;
 use fanfare_store::{Config as StoreConfig, PlanMode, Store};
@@ -98,8 +100,29 @@ pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
         timeout: settings.sending.timeout,
         user_agent: USER_AGENT.to_owned(),
         ca_file: settings.receivers.receiver_ca_file.clone(),
+        sends_nothing: settings.sending.shadow,
     })
     .context("failed to make the HTTP client")
+}
+
+/// What routers tell operators, and how.
+pub(crate) fn notices(settings: &Settings) -> anyhow::Result<fanfare_notices::Config> {
+    let notices = &settings.notices;
+    let time = |time| TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
+    let webhook = notices.webhook()?.map(|(uri, secret)| {
+        outbound(settings).map(|client| fanfare_notices::Webhook { client, uri, secret })
+    });
+    Ok(fanfare_notices::Config {
+        limits: Limits {
+            quiet: time(notices.quiet),
+            late: time(notices.late),
+            pause_after: time(settings.load.pause_failing_after),
+            gap: time(settings.directory.gap_wait.max(notices.every)),
+        },
+        every: notices.every,
+        webhook: webhook.transpose()?,
+        mail: notices.mail()?,
+    })
 }
 
 /// The client of the report server's API, with the bridge's account.

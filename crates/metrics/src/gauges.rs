@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use fanfare_core::notice::Stage;
 use fanfare_core::revisions::Hold;
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -27,6 +28,7 @@ pub struct SystemGauges {
     held: Gauges,
     void: Gauge,
     webhooks_held: Gauge,
+    notice_causes: Gauges,
     partitions_ahead: Gauge<f64, AtomicU64>,
     retention_overdue: Gauge<f64, AtomicU64>,
     database_size: Gauges,
@@ -69,6 +71,11 @@ impl SystemGauges {
             ),
             void: registry.gauge("directory_void", "Users and roles whose newest document was refused, so that they grant nothing"),
             webhooks_held: registry.gauge("webhooks_held", "Webhooks whose receivers asked to wait, so that nothing is sent to them now"),
+            notice_causes: registry.family(
+                "notice_causes",
+                "Causes of notices that last, by the worst stage that was told",
+                Gauges::default(),
+            ),
             partitions_ahead: registry.seconds(
                 "ledger_partitions_ahead",
                 "The time from now to the end of the last day for which the ledger has partitions; \
@@ -103,6 +110,14 @@ impl SystemGauges {
     /// Notes how many webhooks are held because their receivers asked for a wait.
     pub fn webhooks_held(&self, count: i64) {
         self.webhooks_held.set(count);
+    }
+
+    /// Notes how many causes of notices last, by the worst stage that was told.
+    pub fn notice_causes(&self, open: &[(Stage, i64)]) {
+        for stage in Stage::ALL {
+            let count = open.iter().find(|(it, _)| *it == stage).map_or(0, |(_, count)| *count);
+            self.notice_causes.get_or_create(&[("stage", stage.code())]).set(count);
+        }
     }
 
     /// Notes how far the ledger's partitions are made ahead, and how far behind retention is.

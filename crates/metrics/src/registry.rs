@@ -17,8 +17,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[derive(Debug)]
 pub struct Registry {
     families: Families,
-    // Routers and workers share these two. A process with both roles registers each once.
+    // Routers and workers share these. A process with both roles registers each once.
     dead_letters: Option<Counters<2>>,
+    webhooks_paused: Option<Counters<1>>,
     clock_offset: Option<Gauge<f64, AtomicU64>>,
 }
 
@@ -26,7 +27,7 @@ impl Registry {
     #[must_use]
     pub fn new() -> Self {
         let families = Families::with_prefix("fanfare");
-        Self { families, dead_letters: None, clock_offset: None }
+        Self { families, dead_letters: None, webhooks_paused: None, clock_offset: None }
     }
 
     /// All families with their present values, as `OpenMetrics` 1.0.
@@ -88,6 +89,26 @@ impl Registry {
             drop(family.get_or_create(&labels));
         }
         self.dead_letters = Some(family.clone());
+        family
+    }
+
+    /// The webhooks that the service has paused, by reason. The counts of these reasons begin with zero.
+    pub(crate) fn webhooks_paused(
+        &mut self,
+        reasons: impl IntoIterator<Item = &'static str>,
+    ) -> Counters<1> {
+        let known = self.webhooks_paused.take();
+        let family = known.unwrap_or_else(|| {
+            self.family(
+                "webhooks_paused",
+                "Webhooks that Fanfare has paused, by reason",
+                Counters::default(),
+            )
+        });
+        for by in reasons {
+            drop(family.get_or_create(&[("by", by)]));
+        }
+        self.webhooks_paused = Some(family.clone());
         family
     }
 

@@ -18,6 +18,10 @@ use crate::registry::Registry;
 const DIRECTORY: &str = "directory";
 /// Events that were refused, among events by filter.
 const UNKNOWN: &str = "unknown";
+/// The reason for which routers pause webhooks.
+const OWNER_RECREATED: &str = "owner-recreated";
+/// The ways in which notices are told.
+const WAYS: [&str; 3] = ["exchange", "webhook", "mail"];
 
 /// The families of a router.
 #[derive(Debug)]
@@ -35,6 +39,9 @@ pub struct Router {
     dead_queue: &'static str,
     batches: Batches,
     republished: Counter,
+    webhooks_paused: Counters<1>,
+    notices_told: Counters<1>,
+    notices_failed: Counters<1>,
     clock_offset: Gauge<f64, AtomicU64>,
     system: SystemGauges,
 }
@@ -124,6 +131,17 @@ impl Router {
             dead_queue,
             batches: Batches::new(registry),
             republished: registry.counter("deliveries_republished", "Deliveries whose jobs were lost and published again"),
+            webhooks_paused: registry.webhooks_paused([OWNER_RECREATED]),
+            notices_told: registry.family(
+                "notices_told",
+                "Notices that were told, by way",
+                counters(WAYS.map(|way| [("way", way)])),
+            ),
+            notices_failed: registry.family(
+                "notices_failed",
+                "Notices that could not be told, each time, by way; they are told later",
+                counters(WAYS.map(|way| [("way", way)])),
+            ),
             clock_offset: registry.clock_offset(),
             system: SystemGauges::new(registry),
         }
@@ -216,6 +234,17 @@ impl Router {
     /// Counts deliveries whose jobs were lost and published again.
     pub fn republished(&self, count: usize) {
         self.republished.inc_by(number(count));
+    }
+
+    /// Counts webhooks that were paused because their owners are other persons now.
+    pub fn paused(&self, webhooks: usize) {
+        self.webhooks_paused.get_or_create(&[("by", OWNER_RECREATED)]).inc_by(number(webhooks));
+    }
+
+    /// Counts notices that were told in a way, and those that could not be told.
+    pub fn notices(&self, way: &'static str, told: usize, failed: usize) {
+        self.notices_told.get_or_create(&[("way", way)]).inc_by(number(told));
+        self.notices_failed.get_or_create(&[("way", way)]).inc_by(number(failed));
     }
 
     /// The gauges of the whole installation.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fanfare_core::answer::Failure;
 use fanfare_core::endpoint::Cause;
 use fanfare_core::outcome::{DeadReason, DropReason, Outcome};
+use fanfare_core::webhook::PauseReason;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -52,14 +53,11 @@ impl Deferral {
     }
 }
 
-const DROPS: [DropReason; 6] = [
-    DropReason::WebhookDeleted,
-    DropReason::WebhookPaused,
-    DropReason::OwnerDisabled,
-    DropReason::OwnerDeleted,
-    DropReason::AccessRevoked,
-    DropReason::PayloadRemoved,
-];
+const DROPS: [DropReason; 7] = DropReason::ALL;
+
+/// The reasons for which workers pause webhooks.
+const GONE: &str = "gone";
+const FAILING: &str = "failing";
 
 const DEATHS: [DeadReason; 4] = DeadReason::ALL;
 
@@ -86,6 +84,7 @@ pub struct Worker {
     dead_queue: &'static str,
     unpublished: Counters<1>,
     unknown_jobs: Counter,
+    webhooks_paused: Counters<1>,
     ledger: Ledger,
     clock_offset: Gauge<f64, AtomicU64>,
 }
@@ -174,6 +173,7 @@ impl Worker {
             ),
             unknown_jobs: registry.counter("jobs_unknown", "Jobs of a kind that this version does not know, each time that one was sent round \
                  for a newer worker"),
+            webhooks_paused: registry.webhooks_paused([GONE, FAILING]),
             ledger: Ledger::new(registry),
             clock_offset: registry.clock_offset(),
         }
@@ -216,6 +216,12 @@ impl Worker {
     pub fn dead_letter(&self, reason: DeadReason) {
         let labels = [("queue", self.dead_queue), ("reason", reason.code())];
         self.dead_letters.get_or_create(&labels).inc();
+    }
+
+    /// Counts a webhook that was paused.
+    pub fn paused(&self, by: &PauseReason) {
+        let by = if *by == PauseReason::Gone { GONE } else { FAILING };
+        self.webhooks_paused.get_or_create(&[("by", by)]).inc();
     }
 
     /// Counts a message on a queue of jobs that is not a job and becomes a dead letter.

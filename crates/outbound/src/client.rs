@@ -53,6 +53,8 @@ pub struct Config {
     pub user_agent: String,
     /// A PEM file with certificates of authorities to trust, in addition to those of the system.
     pub ca_file: Option<PathBuf>,
+    /// Whether nothing is sent: every request fails before a name is resolved.
+    pub sends_nothing: bool,
 }
 
 /// The HTTP client. Cloning is cheap, and clones share their connections.
@@ -96,6 +98,12 @@ impl Client {
         let tls = Tls::new(config.ca_file.clone()).map_err(BuildError::Tls)?;
         let connector = Connector::new(config.allow.clone(), tls, config.connect_timeout);
         Ok(Self { connector, pool: Arc::default(), user_agent, config: Arc::new(config) })
+    }
+
+    /// Whether this client sends nothing: every request fails.
+    #[must_use]
+    pub fn sends_nothing(&self) -> bool {
+        self.config.sends_nothing
     }
 
     /// Sends one POST and returns the answer. It sends exactly `headers`, the headers that HTTP
@@ -157,6 +165,10 @@ impl Client {
     /// Sends one request, and returns when the head of the answer has arrived.
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<Answered, Failed> {
         let deadline = time::Instant::now() + request.timeout;
+        if self.config.sends_nothing {
+            let detail = "nothing is sent to receivers while Fanfare is in shadow mode";
+            return Err(Failed::new(Failure::Connect, detail));
+        }
         self.check_url(request.to.url())?;
         let mut headers = header_map(request.headers)?;
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));

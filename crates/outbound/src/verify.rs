@@ -80,6 +80,19 @@ impl Client {
         }
         if start.is(echo) { Ok(()) } else { Err(VerifyError::NoEcho) }
     }
+
+    /// Sends a GET, and returns the status of whatever answers.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer: the kind of failure, and its details.
+    pub async fn reach(&self, to: impl Into<Destination<'_>>) -> Result<u16, (Failure, String)> {
+        let (to, body) = (to.into(), Bytes::new());
+        let (method, timeout) = (Method::GET, TIMEOUT);
+        let request = Request { method, to, echo: None, headers: &[], body, timeout };
+        let answered = self.send(request).await;
+        answered.map(|it| it.reply.status).map_err(|failed| (failed.failure, failed.detail))
+    }
 }
 
 /// The reason for a name without a permitted address. It is the same whether the name has other

@@ -147,7 +147,7 @@ async fn apply<'s, 'a>(
     let mut outcome = Outcome::default();
     match retry_divisible(stop, || config.store.directory_apply(all)).await {
         Ok(Answered { value: applied, .. }) => {
-            log_paused(&applied);
+            note_paused(config, &applied);
             let jumps = applied.jumps.iter();
             let letter = |position: &usize| Some((all.get(*position)?, sources.get(*position)?));
             let letters = jumps.filter_map(letter);
@@ -193,8 +193,9 @@ async fn apply<'s, 'a>(
     Ok(outcome)
 }
 
-/// Logs webhooks that were paused because their owners are other persons now.
-pub(crate) fn log_paused(applied: &Applied) {
+/// Logs and counts webhooks that were paused because their owners are other persons now.
+pub(crate) fn note_paused(config: &Config, applied: &Applied) {
+    config.metrics.paused(applied.paused);
     if applied.paused > 0 {
         tracing::warn!(
             webhooks = applied.paused,

@@ -58,6 +58,13 @@ async fn sample(config: &Config, session: &Session) {
             tracing::debug!(error, "failed to count the webhooks on hold");
         }
     }
+    match config.store.notice_causes().await {
+        Ok(open) => config.metrics.system().notice_causes(&open),
+        Err(error) => {
+            let error = error.chain();
+            tracing::debug!(error, "failed to count the causes of notices");
+        }
+    }
     match config.store.coverage(config.keep).await {
         Ok(coverage) => {
             config.metrics.system().partitions(coverage.ahead, coverage.longest_overdue());

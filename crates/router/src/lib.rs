@@ -12,7 +12,7 @@
 //! `maintenance` removes old rows, `retention` makes and drops the ledger's partitions, and `gauges`
 //! measures the queues and the ledger. `restoring` publishes kept messages that the broker has lost.
 //! `letters` keeps the queues of dead letters and their index the same, and `operations` makes the steps
-//! of administrators' bulk operations. Any number of routers run at the same time.
+//! of administrators' bulk operations. `notices` tells operators what is wrong. Any number of routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,7 @@ mod jobs;
 mod kept;
 mod letters;
 mod maintenance;
+mod notices;
 mod operations;
 mod outgoing;
 mod reconcile;
@@ -76,6 +77,8 @@ pub struct Config {
     pub reconcile_every: Duration,
     /// The parts of an event's data that are masked.
     pub mask: MaskPolicy,
+    /// What operators are told, and how.
+    pub notices: fanfare_notices::Config,
     /// The router's metrics.
     pub metrics: Arc<Metrics>,
     /// The interval of measuring the queues and the ledger; `None` when the metrics are not served.
@@ -135,6 +138,7 @@ async fn work(
         restoring::run(config, session, stop),
         letters::run(config, session, stop),
         operations::run(config, session, stop),
+        notices::run(config, session, stop),
         gauges::run(config, session, stop),
         lost(session, stop),
     );

@@ -1,15 +1,16 @@
-//! Bulk operations of administrators on dead letters.
+//! Bulk operations on dead letters, and on what webhooks missed.
 //!
-//! An operation is a row of `operations` with its letters, which are chosen when it is asked for. A step
-//! settles some of them in the ledger, counts them and writes their states, in one transaction. If a
+//! An operation is a row of `operations` with its letters, which are chosen when it is asked for; those of
+//! a recover operation are deliveries, and its steps choose them slice by slice. A step settles some of them in the ledger, counts them and writes their states, in one transaction. If a
 //! process dies at any point, each letter is either settled or still dead, and another process makes the
 //! next step. What a step has begun is then published: jobs by the reconciler at the latest, and events
 //! as kept messages that did not come back.
 //!
-//! `ask` chooses the letters, `step` makes a step of `settle` and `observe`, and `undo` restores
+//! `ask` chooses the letters, and `missed` what is recovered; `step` makes a step of `settle` and `observe`, and `undo` restores
 //! what was discarded.
 
 mod ask;
+mod missed;
 mod observe;
 mod settle;
 mod step;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::audit::{Author, Door, Entry, Via};
+use fanfare_core::ids::WebhookId;
 use fanfare_core::operation::{Change, Kind, Rate, State};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
@@ -31,7 +33,10 @@ use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 
+pub(crate) use missed::recover_held;
+
 pub use ask::{MOST_LETTERS, NewOperation};
+pub use missed::NewRecovery;
 pub use settle::DiedAt;
 pub use step::Stepped;
 
@@ -46,6 +51,8 @@ const KEEP_OPERATIONS: Duration = Duration::from_hours(366 * 24);
 pub struct Operation {
     pub id: Uuid,
     pub kind: Kind,
+    /// Of a recover operation: the webhook, if it is about one.
+    pub webhook: Option<WebhookId>,
     /// Which letters were asked for: a member for each condition.
     pub filter: Value,
     /// A remark of the person.
@@ -84,10 +91,7 @@ impl Operation {
     #[must_use]
     pub fn open(&self) -> i64 {
         let Counts { settled, delivered, failed, dropped, .. } = self.counts;
-        match self.kind {
-            Kind::Replay => settled - delivered - failed - dropped,
-            Kind::Discard => 0,
-        }
+        if self.kind.sends() { settled - delivered - failed - dropped } else { 0 }
     }
 }
 
@@ -122,7 +126,7 @@ macro_rules! select {
         concat!(
             "-- ",
             $name,
-            "\nselect id, kind, filter, note, rate, canary, asked_by, door, address, correlation,
+            "\nselect id, kind, webhook, filter, note, rate, canary, asked_by, door, address, correlation,
                    asked_at, state, total, settled, delivered, failed, dropped, refused, ended_at,
                    kind = 'discard' and settled > 0 and state in ('done', 'cancelled', 'stopped')
                        and exists (select from operation_letters l
@@ -226,6 +230,7 @@ fn read(row: &Row) -> Result<Operation, StoreError> {
     Ok(Operation {
         id: row.column("id")?,
         kind: Kind::parse(row.column("kind")?).ok_or(inconsistent("kind"))?,
+        webhook: row.column::<Option<Uuid>>("webhook")?.map(WebhookId),
         filter: row.column("filter")?,
         note: row.column("note")?,
         rate,

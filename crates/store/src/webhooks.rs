@@ -24,10 +24,11 @@ use crate::audit;
 use crate::connection::{Acting, Transaction};
 use crate::error::StoreError;
 use crate::keyring::Keyring;
+use crate::operations::recover_held;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::{Cached, Run};
-use secrets::{Confidential, seal};
+use secrets::{Confidential, to_seal};
 
 pub use reseal::{KeyUse, Resealed};
 pub use secrets_at::SecretsAt;
@@ -56,7 +57,8 @@ macro_rules! select {
             $name,
             "
             select id, owner, uri, description, paused, paused_reason, filters, properties, sealed,
-                   created_at, failing_since, rate_limit, clock_timestamp() as read_at,
+                   created_at, failing_since, rate_limit, hold, held_since,
+                   clock_timestamp() as read_at,
                    p.hold_until, p.interval_seconds
             from webhooks left join webhook_paces p on p.webhook = id
             ",
@@ -153,7 +155,7 @@ impl Store {
         sql: &str,
         webhook: &Webhook,
     ) -> Result<u64, StoreError> {
-        let sealed = seal(&self.keyring, webhook, None)?;
+        let sealed = to_seal(webhook, None).seal(&self.keyring, webhook.id)?;
         client
             .execute(
                 sql,
@@ -197,7 +199,8 @@ impl Store {
             )
             update webhooks
             set uri = $2, description = $3, paused = $4, paused_reason = $5, filters = $6,
-                properties = $7, sealed = $8, rate_limit = $9, updated_at = now(),
+                properties = $7, sealed = $8, rate_limit = $9, hold = $10, secret_ends_at = $11,
+                updated_at = now(),
                 -- With a new address, or after a resumption, earlier failures do not count.
                 failing_since = case when uri = $2 and ($4 or not paused) then failing_since end
             where id = $1";
@@ -210,7 +213,11 @@ impl Store {
         let before = confidential(&self.keyring, &row)?;
         let old = webhook(&self.keyring, &row)?.webhook;
         let changed = change(old.clone());
-        let sealed = seal(&self.keyring, &changed, Some(&before))?;
+        let confidential = to_seal(&changed, Some(&before));
+        let sealed = confidential.seal(&self.keyring, id)?;
+        if !changed.paused {
+            recover_held(&transaction, id, author).await?;
+        }
         transaction
             .execute(
                 WRITE,
@@ -225,6 +232,8 @@ impl Store {
                     /* properties */ &changed.properties.to_json(),
                     /* sealed */ &sealed,
                     /* rate_limit */ &stored(changed.rate_limit),
+                    /* hold */ &changed.hold,
+                    /* secret_ends_at */ &confidential.next_end(self.clock().now()),
                 ],
             )
             .await?;
@@ -353,6 +362,8 @@ fn webhook(keyring: &Keyring, row: &Row) -> Result<WebhookRead, StoreError> {
             hold_until: row.column("hold_until")?,
             interval: row.column("interval_seconds")?,
         },
+        hold: row.column("hold")?,
+        held_since: row.column("held_since")?,
     };
     Ok(WebhookRead { webhook, holds })
 }

@@ -127,11 +127,24 @@ async fn drop_for(
         DropReason::WebhookDeleted | DropReason::WebhookPaused | DropReason::PayloadRemoved => {
             detail
         }
+        DropReason::Shadow => without_left_out(loaded, owner, &subjects, detail),
         DropReason::OwnerDisabled | DropReason::OwnerDeleted | DropReason::AccessRevoked => {
             after_wait(context, loaded, detail)
         }
     };
     drop_delivery(context, loaded.delivery.due, loaded.series, reason, detail).await
+}
+
+/// Adds to a detail which of the events would have been left out.
+fn without_left_out(loaded: &Loaded<'_>, owner: &str, subjects: &[&str], detail: String) -> String {
+    let denied = loaded.facts.denied.as_deref().unwrap_or_default();
+    let denied: Vec<&str> =
+        denied.iter().filter_map(|index| subjects.get(*index).copied()).collect();
+    if denied.is_empty() {
+        return detail;
+    }
+    let why = DropReason::AccessRevoked.sentence(owner, &denied, loaded.series.revision);
+    format!("{detail}; {} events left out: {why}", denied.len())
 }
 
 /// Adds to a detail that the decision was made again because a first attempt had waited for too long,

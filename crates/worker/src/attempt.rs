@@ -169,7 +169,9 @@ async fn conclude(
         // Paused before the row is written: if the worker dies in between, the next attempt pauses it.
         let store = &context.config.store;
         let pause = || store.address_pause(webhook.id, &webhook.uri, &PauseReason::Gone);
-        Box::pin(context.retry_until_available(pause)).await?;
+        if Box::pin(context.retry_until_available(pause)).await? {
+            log_gone(context, webhook);
+        }
         failpoint!(WorkerPauses, [attempt.due]);
     }
     let entry = entry(context, attempt, &mut sent, next);
@@ -190,6 +192,15 @@ async fn conclude(
         Recorded::Ours => Ok(follow_up(attempt, webhook, sent, next)),
         Recorded::Another => Box::pin(FollowUp::of_row(context, attempt.due)).await,
     }
+}
+
+/// Tells operators that the service has paused a webhook.
+fn log_gone(context: &Context, webhook: &Webhook) {
+    context.config.metrics.paused(&PauseReason::Gone);
+    tracing::warn!(
+        webhook.id = %webhook.id, webhook.origin = webhook.uri.origin(),
+        "paused a webhook whose receiver answered 410"
+    );
 }
 
 /// The row of an attempt.

@@ -367,6 +367,8 @@ mod tests {
             failing_since: None,
             rate_limit: None,
             pacing: Pacing::default(),
+            hold: false,
+            held_since: None,
         }
     }
 

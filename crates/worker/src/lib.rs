@@ -85,6 +85,8 @@ pub struct Config {
     pub concurrency: u32,
     /// The most POSTs under way at a time to one webhook.
     pub per_webhook: u32,
+    /// Whether nothing is sent: what would be sent is dropped, with the reason `shadow`.
+    pub shadow: bool,
     /// How long a webhook may fail until it is paused.
     pub pause_after: Duration,
     /// The most jobs held at a time, of each kind.

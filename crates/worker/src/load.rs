@@ -86,7 +86,7 @@ pub(crate) async fn load_inline<'a>(
     let ids: Vec<WebhookId> = dues.iter().map(|due| due.webhook).collect();
     let found = context.retry_until_available(|| context.webhooks.get(&ids)).await?;
     failpoint!(WorkerBegins, &dues);
-    let deadline = context.config.policy.deadline;
+    let (deadline, shadow) = (context.config.policy.deadline, context.config.shadow);
     let of_group = |group: &'a DeliveryGroup| group.deliveries.iter().map(move |to| (group, to));
     let contents: Vec<(&DeliveryGroup, &Recipient)> = groups.iter().flat_map(of_group).collect();
     Ok(dues.into_iter().zip(contents).map(move |(due, (group, to))| {
@@ -109,6 +109,7 @@ pub(crate) async fn load_inline<'a>(
                 payload_removed: false,
                 denied: None,
                 deferred: None,
+                shadow,
                 deadline,
             },
             series: RetrySeries::first(group.received_at, 0),
@@ -319,6 +320,7 @@ impl Known {
             payload_removed: history.events.iter().any(PlannedEvent::is_removed),
             denied: None,
             deferred: None,
+            shadow: context.config.shadow,
             deadline: context.config.policy.deadline,
         };
         Loaded {

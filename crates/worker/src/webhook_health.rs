@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use fanfare_core::webhook::Webhook;
+use fanfare_core::webhook::{PauseReason, Webhook};
 
 use crate::context::Context;
 use crate::delivery::RetrySeries;
@@ -63,6 +63,7 @@ pub(crate) async fn note_health(
             let gap = SILENCE.max(2 * context.config.policy.max_delay);
             let pause = || store.address_pause_failing(id, uri, pause_after, gap);
             if context.retry_until_available(pause).await? {
+                context.config.metrics.paused(&PauseReason::Failing);
                 tracing::warn!(
                     webhook.id = %id, webhook.origin = uri.origin(), %since,
                     "paused a webhook whose attempts all failed for too long"

@@ -9,6 +9,7 @@
 //! processes, [`sink`] counts, and [`report`] writes the results.
 
 mod client;
+mod console;
 mod event;
 mod machine;
 mod number;

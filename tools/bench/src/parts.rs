@@ -11,6 +11,7 @@ mod growth;
 mod isolation;
 mod latency;
 mod ledger;
+mod letters;
 mod limit;
 mod memory;
 mod partitions;
@@ -54,10 +55,12 @@ pub(crate) enum Part {
     Partitions,
     /// The sizes of tables and indexes in a scaled run, in which a day is a minute; only when named
     Churn,
+    /// Pages, groups and bulk replays of two hundred thousand dead letters; only when named
+    Letters,
 }
 
 impl Part {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Limit,
         Self::Broker,
         Self::Ledger,
@@ -71,11 +74,12 @@ impl Part {
         Self::Memory,
         Self::Partitions,
         Self::Churn,
+        Self::Letters,
     ];
 
-    /// Whether it runs when no part is named: the others take half an hour each.
+    /// Whether it runs when no part is named: the others take long.
     fn is_usual(self, plan: &Plan) -> bool {
-        plan.is_smoke || !matches!(self, Self::Partitions | Self::Churn)
+        plan.is_smoke || !matches!(self, Self::Partitions | Self::Churn | Self::Letters)
     }
 
     /// The part's name in a report.
@@ -98,6 +102,7 @@ impl Part {
             Self::Memory => memory::run(stage, plan, report).await,
             Self::Partitions => Box::pin(partitions::run(stage, plan, report)).await,
             Self::Churn => churn::run(stage, plan, report).await,
+            Self::Letters => letters::run(stage, plan, report).await,
         }
     }
 }

@@ -131,6 +131,11 @@ pub(crate) struct Plan {
     /// Events a second in it.
     pub(crate) churn_rate: u64,
 
+    /// Webhooks whose deliveries die.
+    pub(crate) letters_webhooks: u64,
+    /// Dead letters of each of them.
+    pub(crate) letters_each: u64,
+
     /// Events for the measurement at full load.
     pub(crate) memory_events: u64,
     /// Events of almost 1 MiB.
@@ -159,6 +164,7 @@ impl Plan {
             Size::Whole { full: true } => {
                 let mut plan = Self::whole();
                 plan.growth_attempts.push(10_000_000);
+                plan.letters_webhooks = 50;
                 plan
             }
         }
@@ -217,6 +223,8 @@ impl Plan {
             partitions_seconds: 30,
             churn: Duration::from_hours(1),
             churn_rate: 20,
+            letters_webhooks: 20,
+            letters_each: 10_000,
             memory_events: 30_000,
             memory_large: 200,
             memory_rest: Duration::from_secs(3),
@@ -263,6 +271,8 @@ impl Plan {
             partitions_seconds: 1,
             churn: Duration::from_secs(5),
             churn_rate: 20,
+            letters_webhooks: 3,
+            letters_each: 20,
             memory_events: 100,
             memory_large: 3,
             memory_rest: Duration::ZERO,

@@ -36,7 +36,7 @@ pub(crate) enum Command {
     Reset,
     /// Forget times, but not the events that have arrived.
     Mark,
-    /// Begin or end the storm: whether hooks of the manner `storm` are refused.
+    /// Begin or end the storm: whether hooks of the manners `storm` and `reject` are refused.
     Storm(bool),
     /// Let the gateway of a group fail in this manner.
     Fail {

@@ -165,6 +165,15 @@ impl World {
         Ok(address.context("a console did not say where it listens")?.to_owned())
     }
 
+    /// Starts the router and the worker again with another value of a setting.
+    pub(crate) async fn restart(&mut self, stage: &Stage, name: &str, value: &str) -> Result<()> {
+        for service in self.roles.drain(..) {
+            service.kill().await;
+        }
+        self.installation.set(name, value);
+        self.start(stage).await
+    }
+
     pub(crate) async fn publish(&mut self, load: &Load<'_>) -> Result<()> {
         let from = self.next;
         self.next += load.count;

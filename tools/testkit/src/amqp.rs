@@ -5,7 +5,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
-    ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -97,6 +98,14 @@ impl Amqp {
         let declaring = self.channel.queue_declare(queue.into(), options, arguments);
         declaring.await.with_context(|| format!("declaring the queue {queue}"))?;
         Ok(())
+    }
+
+    /// Binds `queue` to `exchange` with a pattern of routing keys.
+    pub async fn bind(&self, queue: &str, exchange: &str, pattern: &str) -> Result<()> {
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        let (to, from, keys) = (queue.into(), exchange.into(), pattern.into());
+        let binding = self.channel.queue_bind(to, from, keys, options, arguments);
+        binding.await.with_context(|| format!("binding the queue {queue} to {exchange}"))
     }
 
     /// Declares a durable topic exchange with text arguments.

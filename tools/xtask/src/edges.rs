@@ -26,7 +26,7 @@ const ROLES: [&str; 4] = [
 ];
 
 /// Each package and those that it may use. No package uses one of its own layer or of a higher one.
-const ALLOWED: [(&str, &[&str]); 23] = [
+const ALLOWED: [(&str, &[&str]); 24] = [
     (
         "fanfare",
         &[
@@ -37,6 +37,7 @@ const ALLOWED: [(&str, &[&str]); 23] = [
             "fanfare-app",
             "fanfare-http",
             "fanfare-letters",
+            "fanfare-notices",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-outbound",
@@ -46,11 +47,22 @@ const ALLOWED: [(&str, &[&str]); 23] = [
             "fanfare-core",
         ],
     ),
+    (
+        "fanfare-notices",
+        &[
+            "fanfare-store",
+            "fanfare-broker",
+            "fanfare-outbound",
+            "fanfare-failpoints",
+            "fanfare-core",
+        ],
+    ),
     ("fanfare-letters", &["fanfare-store", "fanfare-broker", "fanfare-failpoints", "fanfare-core"]),
     (
         "fanfare-router",
         &[
             "fanfare-letters",
+            "fanfare-notices",
             "fanfare-store",
             "fanfare-broker",
             "fanfare-metrics",

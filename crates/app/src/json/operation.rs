@@ -10,14 +10,14 @@ use utoipa::ToSchema;
 
 use crate::clock::rfc3339;
 
-/// A bulk operation on dead letters, with its progress.
+/// A bulk operation, with its progress. Its letters are dead letters, or the deliveries that it recovers.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Operation)]
 pub struct Json<'a> {
     /// 32 hex digits.
     id: String,
-    /// `replay` or `discard`.
+    /// `replay`, `discard` or `recover`.
     kind: &'static str,
     /// `running`, `paused`, `done`, `cancelled`, or `stopped`: it kept letters because their receivers
     /// failed again.
@@ -42,11 +42,11 @@ pub struct Json<'a> {
     /// When it ended; `null` while it has not.
     #[schema(format = DateTime)]
     ended_at: Option<String>,
-    /// The number of its letters.
+    /// The number of its letters. Those of a recover operation are counted step by step.
     total: i64,
     /// Letters that it has not reached.
     waiting: i64,
-    /// Letters that were replayed or discarded.
+    /// Letters that were replayed, discarded or recovered.
     settled: i64,
     /// Replayed letters whose outcome is not known yet.
     open: i64,
@@ -56,7 +56,7 @@ pub struct Json<'a> {
     failed: i64,
     /// Replayed letters that were dropped, such as those whose owner has no access any more.
     dropped: i64,
-    /// The numbers of letters that it kept, by the code of the reason.
+    /// The numbers of letters that it kept or left out, by the code of the reason.
     kept: &'a BTreeMap<String, i64>,
     /// Whether the letters that it discarded can be restored.
     can_be_undone: bool,

@@ -88,6 +88,7 @@ pub struct OperatorView<'a> {
     owner_state: &'static str,
     rate_limit: Option<u32>,
     held_until: Option<String>,
+    while_paused: &'static str,
 }
 
 /// A webhook as an operator sees it, with the state of its owner in the directory.
@@ -99,6 +100,7 @@ pub fn for_operator(webhook: &Webhook, owner: OwnerState) -> OperatorView<'_> {
         owner_state: owner.name(),
         rate_limit: webhook.rate_limit,
         held_until: webhook.pacing.held_until(now()).map(rfc3339),
+        while_paused: if webhook.hold { "hold" } else { "drop" },
     }
 }
 
@@ -134,6 +136,8 @@ mod tests {
             failing_since: None,
             rate_limit: None,
             pacing: Pacing::default(),
+            hold: false,
+            held_since: None,
         }
     }
 

@@ -20,6 +20,10 @@ pub struct Patch {
     pub description: Option<String>,
     /// The new limit on attempts a minute.
     pub rate_limit: RateLimit,
+    /// Whether it is paused.
+    pub paused: Option<bool>,
+    /// Whether what happens while it is paused is sent when it is resumed.
+    pub hold: Option<bool>,
 }
 
 impl Patch {
@@ -32,6 +36,9 @@ impl Patch {
                 None => webhook.description,
             },
             rate_limit: self.rate_limit.over(webhook.rate_limit),
+            paused: self.paused.unwrap_or(webhook.paused),
+            paused_reason: webhook.paused_reason.filter(|_| self.paused.unwrap_or(true)),
+            hold: self.hold.unwrap_or(webhook.hold),
             ..webhook
         }
     }
@@ -80,14 +87,20 @@ pub async fn patch(
     find(context, actor, id).await
 }
 
-/// Pauses a webhook: it is sent nothing until it is resumed.
+/// Pauses a webhook: it is sent nothing until it is resumed. With `hold`, what happens meanwhile is sent
+/// then; without, it is dropped. `None` keeps what was chosen for the webhook before.
 ///
 /// # Errors
 ///
 /// [`WebhookError`]
-pub async fn pause(context: &Context, actor: &Actor, id: WebhookId) -> Result<(), WebhookError> {
+pub async fn pause(
+    context: &Context,
+    actor: &Actor,
+    id: WebhookId,
+    hold: Option<bool>,
+) -> Result<(), WebhookError> {
     check_manages(context, actor, id).await?;
-    if !context.store.webhook_pause(id, &actor.author()).await? {
+    if !context.store.webhook_pause(id, hold, &actor.author()).await? {
         return Err(WebhookError::Unknown);
     }
     tracing::info!(webhook.id = %id, by = %actor, "paused a webhook");

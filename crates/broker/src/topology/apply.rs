@@ -1,6 +1,6 @@
 //! Making the broker agree with the table, and looking whether it does.
 
-use super::{Binding, EVENTS_EXCHANGE, Fault, QueueRow, table};
+use super::{Binding, EVENTS_EXCHANGE, Fault, NOTICES_EXCHANGE, QueueRow, table};
 use crate::error::BrokerError;
 use fanfare_core::shard::ShardCount;
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -115,7 +115,9 @@ pub(crate) async fn declare_one(
 /// [`BrokerError::Missing`] names the first that is not there; otherwise what broke.
 pub(crate) async fn expect(connection: &Connection) -> Result<(), BrokerError> {
     let channel = open(connection).await?;
-    for exchange in &table(ShardCount::ONE).exchanges {
+    // Routers alone need the exchange of notices, and an earlier version's routers do not make it.
+    let table = table(ShardCount::ONE);
+    for exchange in table.exchanges.iter().filter(|it| *it != NOTICES_EXCHANGE) {
         passive_exchange(&channel, exchange).await?;
     }
     Ok(())

@@ -19,7 +19,7 @@ use super::error::PageError;
 use super::fields;
 use super::page::{Frame, page, see_other};
 use super::visitor::{Posted, Visitor};
-use super::{OPERATIONS, text};
+use super::{OPERATIONS, recover, text};
 use crate::app::Shared;
 
 /// The number of operations on a page.
@@ -64,7 +64,9 @@ struct New {
 struct Shown {
     path: String,
     kind: &'static str,
-    is_replay: bool,
+    /// Whether its letters have outcomes.
+    sends: bool,
+    is_recover: bool,
     state: &'static str,
     has_ended: bool,
     filters: Vec<(String, String)>,
@@ -149,13 +151,16 @@ pub(crate) async fn new(
 ) -> Result<Response, PageError> {
     let query = query(&uri);
     let kind = Kind::parse(query.text("kind")).ok_or(PageError::Unknown)?;
-    let choice = choice(&query).ok_or(PageError::Unknown)?;
-    let plan = operations::plan(&app.context, &visitor.actor(), kind, &choice).await?;
     let wrong = match query.text("problem") {
         "rate" => Some("The rate is a whole number of letters a second from 1 to 10000."),
         "note" => Some("The note may have at most 500 characters."),
         _ => None,
     };
+    if kind == Kind::Recover {
+        return recover::ask(&app, &visitor, &query, wrong).await;
+    }
+    let choice = choice(&query).ok_or(PageError::Unknown)?;
+    let plan = operations::plan(&app.context, &visitor.actor(), kind, &choice).await?;
     let new = New {
         frame: visitor.frame().of_operations(),
         token: visitor.form_token(),
@@ -264,6 +269,7 @@ impl From<OperationError> for PageError {
             | OperationError::Unknown
             | OperationError::NotNow(..)
             | OperationError::NothingToUndo
+            | OperationError::BadMissed(_)
             | OperationError::LongNote => Self::Unknown,
         }
     }
@@ -289,8 +295,10 @@ fn shown(operation: &Operation) -> Shown {
         kind: match operation.kind {
             Kind::Replay => "Replay",
             Kind::Discard => "Discard",
+            Kind::Recover => "Recover",
         },
-        is_replay: operation.kind == Kind::Replay,
+        sends: operation.kind.sends(),
+        is_recover: operation.kind == Kind::Recover,
         state: text::operation_state(operation.state),
         has_ended: operation.state.has_ended(),
         filters: filters.collect(),

@@ -55,6 +55,8 @@ pub(super) struct CurrentUser {
     pub(super) name: String,
     pub(super) administrator: bool,
     pub(super) token: FormToken,
+    /// Whether Fanfare is in shadow mode.
+    pub(super) shadow: bool,
 }
 
 impl Frame {

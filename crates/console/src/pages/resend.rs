@@ -15,14 +15,14 @@ use uuid::Uuid;
 
 use super::components::{FormToken, Moment};
 use super::error::PageError;
-use super::fields::{self, Fields};
+use super::fields;
 use super::page::{Frame, page, see_other};
 use super::visitor::{Id, Posted, Visitor};
 use super::{WEBHOOKS, deliveries, text};
 use crate::app::Shared;
 
 /// The times to choose from.
-const CHOICES: [(&str, &str, TimeDelta); 4] = [
+pub(super) const CHOICES: [(&str, &str, TimeDelta); 4] = [
     ("1h", "The last hour", TimeDelta::hours(1)),
     ("24h", "The last 24 hours", TimeDelta::hours(24)),
     ("3d", "The last 3 days", TimeDelta::days(3)),
@@ -31,7 +31,7 @@ const CHOICES: [(&str, &str, TimeDelta); 4] = [
 /// Everything, however old.
 const EVER: &str = "ever";
 /// The time in the field next to the choices.
-const EXACT: &str = "exact";
+pub(super) const EXACT: &str = "exact";
 
 /// The first page: the choice of a time, and the number of failed deliveries since then.
 #[derive(Template)]
@@ -42,7 +42,7 @@ struct Ask {
     id: WebhookId,
     url: String,
     paused: bool,
-    choices: Vec<Choice>,
+    choices: Vec<TimeChoice>,
     /// The time in the field next to the choices, in UTC, without a zone.
     at: String,
     /// Whether the time can't be read.
@@ -52,10 +52,11 @@ struct Ask {
     open: Option<String>,
 }
 
-struct Choice {
-    name: &'static str,
-    label: &'static str,
-    chosen: bool,
+/// A time to choose from.
+pub(super) struct TimeChoice {
+    pub(super) name: &'static str,
+    pub(super) label: &'static str,
+    pub(super) chosen: bool,
 }
 
 /// The number of deliveries that have failed since the chosen time.
@@ -110,7 +111,7 @@ pub(crate) async fn ask(
     let webhook = visitor.webhook(&app, id).await?;
     let query = deliveries::query(&uri);
     let name = query.text("since");
-    let since = since(&query, (app.clock)());
+    let since = since(name, query.text("at"), (app.clock)());
     let counted = match since {
         Some(since) => {
             Some(counted(since, resends::count(&app.context, &visitor.actor(), id, since).await?))
@@ -127,7 +128,7 @@ pub(crate) async fn ask(
         url: webhook.uri.as_str().to_owned(),
         paused: webhook.paused,
         choices: choices
-            .map(|(it, label)| Choice { name: it, label, chosen: it == name })
+            .map(|(it, label)| TimeChoice { name: it, label, chosen: it == name })
             .collect(),
         at: query.text("at").chars().take(32).collect(),
         wrong: name == EXACT && since.is_none(),
@@ -208,10 +209,10 @@ fn resending(visitor: &Visitor, found: Progress) -> Resending {
 }
 
 /// Reads the chosen time. Returns `None` if no time was chosen, or it is not valid.
-fn since(query: &Fields, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    match query.text("since") {
+pub(super) fn since(name: &str, at: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    match name {
         EVER => Some(DateTime::UNIX_EPOCH),
-        EXACT => exact(query.text("at")),
+        EXACT => exact(at),
         name => {
             let (_, _, ago) = CHOICES.iter().find(|(known, ..)| *known == name)?;
             now.checked_sub_signed(*ago)
@@ -242,11 +243,13 @@ fn counted(since: DateTime<Utc>, Counted { count, more }: Counted) -> CountedSin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pages::fields::Fields;
 
     #[track_caller]
     fn check(query: &str, expected: Option<&str>) {
         let now = "2026-11-23T10:00:00Z".parse().unwrap();
-        let since = since(&Fields::parse(query.as_bytes()), now);
+        let fields = Fields::parse(query.as_bytes());
+        let since = since(fields.text("since"), fields.text("at"), now);
         assert_eq!(
             since.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true)).as_deref(),
             expected

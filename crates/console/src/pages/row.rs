@@ -1,9 +1,12 @@
 //! A row of the grid: a webhook in a short form, with a button that pauses or resumes it in place.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use fanfare_app::operations;
 use fanfare_app::webhooks::{self, Owners, WebhookError};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::registration::RegistrationError;
@@ -33,6 +36,8 @@ pub(super) struct Row {
     pub(super) description: String,
     pub(super) paused: bool,
     pub(super) paused_why: String,
+    /// What becomes of what happens while it is paused, in words.
+    pub(super) meanwhile: String,
     pub(super) health: Health,
 }
 
@@ -58,6 +63,10 @@ pub(super) async fn of(
 ) -> Result<Vec<Row>, PageError> {
     let owners: Owners = webhooks::owners(&app.context, webhooks).await?;
     let mut health = health::of(app, webhooks).await?;
+    let mut held = HashMap::new();
+    for webhook in webhooks.iter().filter(|webhook| webhook.held_since.is_some()) {
+        held.insert(webhook.id, operations::held(&app.context, &visitor.actor(), webhook).await?);
+    }
     let row = |webhook: &Webhook| Row {
         id: webhook.id,
         user: visitor.caller.administrator.then(|| webhook.owner.to_string()),
@@ -67,6 +76,7 @@ pub(super) async fn of(
         description: shortened(webhook.description.as_deref().unwrap_or_default(), SHOWN),
         paused: webhook.paused,
         paused_why: text::paused(webhook.paused_reason.as_ref()),
+        meanwhile: text::meanwhile(held.get(&webhook.id).copied().flatten()),
         health: health.remove(&webhook.id).unwrap_or_default(),
     };
     Ok(webhooks.iter().map(row).collect())
@@ -105,9 +115,11 @@ async fn set(
     paused: bool,
 ) -> Result<Response, PageError> {
     let visitor = &posted.visitor;
+    // The grid has one button, which keeps what was chosen before.
+    let hold = Some(posted.fields.text("while")).filter(|it| !it.is_empty()).map(|it| it == "hold");
     let (context, actor) = (&app.context, visitor.actor());
     let set = if paused {
-        webhooks::pause(context, &actor, id).await
+        webhooks::pause(context, &actor, id, hold).await
     } else {
         webhooks::resume(context, &actor, id).await
     };
@@ -117,7 +129,12 @@ async fn set(
     }
     set?;
     if !visitor.htmx {
-        let done = if paused { "paused" } else { "resumed" };
+        let holds = paused && visitor.webhook(app, id).await?.hold;
+        let done = match paused {
+            true if holds => "held",
+            true => "paused",
+            false => "resumed",
+        };
         return Ok(see_other(&fields::path(&format!("{WEBHOOKS}/{id}"), &[("done", done)])));
     }
     let webhook = visitor.webhook(app, id).await?;

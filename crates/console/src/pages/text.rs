@@ -1,9 +1,11 @@
 //! The texts for codes and states. All other texts are in the templates.
 
+use fanfare_app::operations::Held;
 use fanfare_core::audit::{Action, Door};
 use fanfare_core::explain::OwnerState;
 use fanfare_core::operation::{Refusal, State as OperationState};
 use fanfare_core::outcome::State;
+use fanfare_core::recover::Verdict;
 use fanfare_core::webhook::PauseReason;
 use fanfare_store::deliveries::ResendEnd;
 
@@ -64,6 +66,18 @@ pub(super) fn paused(reason: Option<&PauseReason>) -> String {
     }
 }
 
+/// What becomes of what happens while a webhook is paused: what it holds so far, or nothing.
+pub(super) fn meanwhile(held: Option<Held>) -> String {
+    match held {
+        None => "what happens meanwhile is dropped".to_owned(),
+        Some(Held { count, more }) => {
+            let (more, one) = (if more { " or more" } else { "" }, count == 1 && !more);
+            let (noun, verb) = if one { ("delivery", "waits") } else { ("deliveries", "wait") };
+            format!("{count}{more} {noun} {verb} for it to be resumed")
+        }
+    }
+}
+
 /// Why a delivery is not sent any more.
 pub(super) fn reason(code: &str) -> &str {
     match code {
@@ -73,6 +87,7 @@ pub(super) fn reason(code: &str) -> &str {
         "owner-deleted" => "The owner is not in the directory any more.",
         "access-revoked" => "The owner may not read the resource any more.",
         "payload-removed" => "Its payload was removed before it was sent.",
+        "shadow" => "It would have been sent, but shadow mode sends nothing.",
         "exhausted" => "All attempts failed.",
         "expired" => "The next attempt would have come after the deadline.",
         "poison" => "Workers ended each time they attempted it, even with nothing else to do.",
@@ -112,7 +127,7 @@ pub(super) fn operation_state(state: OperationState) -> &'static str {
 
 /// Why a bulk operation keeps letters. A code of a later version is shown as it is.
 pub(super) fn refusal(code: &str) -> String {
-    let Some(refusal) = Refusal::parse(code) else { return code.to_owned() };
+    let Some(refusal) = Refusal::parse(code) else { return left_out(code).to_owned() };
     match refusal {
         Refusal::WebhookPaused => "the webhook is paused",
         Refusal::WebhookDeleted => "the webhook is deleted",
@@ -124,6 +139,23 @@ pub(super) fn refusal(code: &str) -> String {
         Refusal::Relapsed => "the receiver failed again",
     }
     .to_owned()
+}
+
+/// Why a recover operation leaves deliveries out.
+fn left_out(code: &str) -> &str {
+    let Some(verdict) = Verdict::parse(code) else { return code };
+    match verdict {
+        Verdict::Send => "missed",
+        Verdict::AlreadyDelivered => "the receiver has them",
+        Verdict::Pending => "they are waiting for an attempt",
+        Verdict::Dead => "they are dead letters: replay them",
+        Verdict::NotNow => "the owner may not read the resource now",
+        Verdict::NotThen => "the owner could not read the resource then",
+        Verdict::ThenUnknown => "it is not known any more who could read the resource then",
+        Verdict::PayloadRemoved => "the payload was removed, so there is nothing to send",
+        Verdict::Filter => "the webhook\u{2019}s filters don\u{2019}t match",
+        Verdict::WebhookPaused => "the webhook is paused",
+    }
 }
 
 /// Why a resend of failed deliveries ended.
@@ -218,6 +250,9 @@ pub(super) fn done(code: &str) -> Option<&'static str> {
         "paused" => {
             Some("The webhook was paused. Events that happen meanwhile are not sent later.")
         }
+        "held" => Some(
+            "The webhook was paused. Events that happen meanwhile are sent when it is resumed.",
+        ),
         "resumed" => Some("The webhook was resumed."),
         "resent" => Some("The delivery is attempted again."),
         "not-resent" => Some("An attempt of the delivery was already due."),

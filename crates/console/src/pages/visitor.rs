@@ -23,6 +23,8 @@ pub(crate) struct Visitor {
     pub(super) caller: Caller,
     /// Whether the request is for a part of a page.
     pub(super) htmx: bool,
+    /// Whether Fanfare is in shadow mode.
+    shadow: bool,
     session: String,
 }
 
@@ -49,6 +51,7 @@ impl Visitor {
             name: self.caller.name.to_string(),
             administrator: self.caller.administrator,
             token: self.form_token(),
+            shadow: self.shadow,
         })
     }
 
@@ -81,7 +84,10 @@ impl FromRequestParts<Shared> for Visitor {
             None => None,
         };
         match caller {
-            Some((caller, session)) => Ok(Self { caller, htmx, session }),
+            Some((caller, session)) => {
+                let shadow = app.client.sends_nothing();
+                Ok(Self { caller, htmx, shadow, session })
+            }
             None => Err(PageError::SignIn { next: next(parts), htmx }),
         }
     }

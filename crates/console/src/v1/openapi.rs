@@ -19,8 +19,8 @@ pub(crate) fn outline() -> OpenApi {
         info(
             title = "Fanfare",
             description = "Webhooks of a report server: the drop-in API as the report server had \
-                           it, and the API about deliveries, events, dead letters, operations, statistics, the \
-                           audit trail and storage.",
+                           it, and the API about deliveries, events, dead letters, operations, notices, \
+                           statistics, the audit trail and storage.",
             license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
         ),
         servers((url = "/")),

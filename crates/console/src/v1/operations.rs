@@ -1,4 +1,4 @@
-//! `/api/v1/operations`: bulk operations on dead letters.
+//! `/api/v1/operations`: bulk operations on dead letters, and on what webhooks missed.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,14 @@ use fanfare_core::dead_letter::{Choice, Kind as Queue};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::operation::{Change, Kind, Rate};
+use fanfare_core::recover::BadMissed;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::list::{Limit, Page, limit, page};
 use super::problem::{Conflict, FieldError, Problem};
-use super::request::{Administrator, Id, Parameter, Query, members, parameter};
+use super::request::{Administrator, Id, Parameter, Query, User, members, parameter};
 use crate::api::json::json;
 use crate::app::{App, Shared};
 
@@ -44,9 +45,12 @@ pub(crate) struct ListQuery {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = NewOperation)]
 pub(crate) struct New {
-    /// `replay` or `discard`.
+    /// `replay` or `discard` of dead letters, or `recover` of what webhooks missed: the events of a time
+    /// that match a webhook's filters now, whose resource its owner may read now and could read then, and
+    /// that it has no delivery of, or one that was dropped.
     kind: String,
-    /// The letters, by all members together.
+    /// The letters, by all members together. For `recover` only `webhook`, `owner`, `since` (required) and
+    /// `until`, the time in which events were received or deliveries dropped.
     #[serde(default)]
     filter: Filter,
     /// Choose all letters. Required when `filter` has no member but `queue`.
@@ -103,11 +107,11 @@ pub(crate) struct Filter {
 #[serde(rename_all = "camelCase")]
 #[schema(as = OperationPlan)]
 pub(crate) struct Planned {
-    /// The number of letters that would be replayed or discarded.
+    /// The number of letters that would be replayed, discarded or recovered.
     count: i64,
     /// Always true: the letters were only counted.
     dry_run: bool,
-    /// The numbers of letters that would be kept, by the code of the reason.
+    /// The numbers of letters that would be kept or left out, by the code of the reason.
     kept: BTreeMap<String, i64>,
 }
 
@@ -144,10 +148,11 @@ pub(crate) async fn list(
     Ok(page(operations.iter().map(view::json).collect(), next))
 }
 
-/// Begin a bulk operation on dead letters.
+/// Begin a bulk operation.
 ///
-/// For System Administrators. It has the letters that are dead now, up to 500000, the oldest first, and
-/// goes on by itself, step by step. Access is decided again for each letter.
+/// For System Administrators; an owner may recover what a webhook of the owner missed. It has the letters
+/// that are dead now, up to 500000, the oldest first, or what was missed, and goes on by itself, step by
+/// step. Access is decided again for each letter.
 #[utoipa::path(
     post,
     path = "/operations",
@@ -162,7 +167,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn begin(
     State(app): State<Shared>,
-    Administrator(actor): Administrator,
+    User(actor): User,
     body: Body,
 ) -> Result<Response, Problem> {
     let new: New = members(body).await?;
@@ -179,7 +184,7 @@ pub(crate) async fn begin(
 
 /// Show an operation with its progress.
 ///
-/// For System Administrators.
+/// For System Administrators, and for the owner of the webhook that it recovers for.
 #[utoipa::path(
     get,
     path = "/operations/{id}",
@@ -192,7 +197,7 @@ pub(crate) async fn begin(
 )]
 pub(crate) async fn show(
     State(app): State<Shared>,
-    Administrator(actor): Administrator,
+    User(actor): User,
     Id(id): Id<Uuid>,
 ) -> Result<Response, Problem> {
     let operation = operations::show(&app.context, &actor, id).await?;
@@ -201,7 +206,7 @@ pub(crate) async fn show(
 
 /// Pause an operation: it makes no further step.
 ///
-/// For System Administrators.
+/// For System Administrators, and for the owner of the webhook that it recovers for.
 #[utoipa::path(
     post,
     path = "/operations/{id}/pause",
@@ -215,7 +220,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn pause(
     State(app): State<Shared>,
-    Administrator(actor): Administrator,
+    User(actor): User,
     Id(id): Id<Uuid>,
 ) -> Result<Response, Problem> {
     change(&app, &actor, id, Change::Pause).await
@@ -223,7 +228,7 @@ pub(crate) async fn pause(
 
 /// Resume a paused operation.
 ///
-/// For System Administrators.
+/// For System Administrators, and for the owner of the webhook that it recovers for.
 #[utoipa::path(
     post,
     path = "/operations/{id}/resume",
@@ -237,7 +242,7 @@ pub(crate) async fn pause(
 )]
 pub(crate) async fn resume(
     State(app): State<Shared>,
-    Administrator(actor): Administrator,
+    User(actor): User,
     Id(id): Id<Uuid>,
 ) -> Result<Response, Problem> {
     change(&app, &actor, id, Change::Resume).await
@@ -245,7 +250,7 @@ pub(crate) async fn resume(
 
 /// Cancel an operation. Letters that it has not reached stay dead.
 ///
-/// For System Administrators.
+/// For System Administrators, and for the owner of the webhook that it recovers for.
 #[utoipa::path(
     post,
     path = "/operations/{id}/cancel",
@@ -259,7 +264,7 @@ pub(crate) async fn resume(
 )]
 pub(crate) async fn cancel(
     State(app): State<Shared>,
-    Administrator(actor): Administrator,
+    User(actor): User,
     Id(id): Id<Uuid>,
 ) -> Result<Response, Problem> {
     change(&app, &actor, id, Change::Cancel).await
@@ -301,7 +306,7 @@ fn request(new: New) -> Result<Request, Problem> {
     };
     let kind = Kind::parse(&new.kind);
     if kind.is_none() {
-        refuse("kind", "the kinds are replay and discard".to_owned());
+        refuse("kind", "the kinds are replay, discard and recover".to_owned());
     }
     let rate = new.rate.map(Rate::of).transpose();
     if let Err(error) = &rate {
@@ -355,6 +360,10 @@ impl From<OperationError> for Problem {
         match error {
             OperationError::NotAdministrator(error) => error.into(),
             OperationError::Unknown => Self::NotFound("There is no such operation."),
+            OperationError::BadMissed(BadMissed::OtherCondition) => {
+                Self::invalid("filter", error.to_string())
+            }
+            OperationError::BadMissed(_) => Self::invalid("filter.since", error.to_string()),
             OperationError::LongNote => Self::invalid("note", error.to_string()),
             OperationError::NotNow(..) => conflict(
                 "operation-state",

@@ -26,7 +26,11 @@ use crate::app::{App, Shared};
 const OVERLAP: Duration = Duration::from_hours(24);
 const LONGEST_OVERLAP: Duration = Duration::from_hours(7 * 24);
 
-/// The rate at which a webhook gets its notifications.
+/// The values of `whilePaused`.
+const DROP: &str = "drop";
+const HOLD: &str = "hold";
+
+/// The rate at which a webhook gets its notifications, and what happens while it is paused.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Webhook)]
@@ -39,6 +43,11 @@ pub(crate) struct Shown {
     url: String,
     /// Whether it is paused, so that it gets nothing until it is resumed.
     paused: bool,
+    /// What becomes of what happens while it is paused: `drop`, or `hold` to send it when it is resumed.
+    while_paused: &'static str,
+    /// The time since which it is paused and holds; `null` when it does not.
+    #[schema(format = DateTime)]
+    held_since: Option<String>,
     /// The owner's limit: the maximum number of attempts a minute; `null` for no limit.
     rate_limit: Option<u32>,
     /// The time until which nothing is sent, because the receiver asked to wait; `null` when it did
@@ -58,6 +67,11 @@ pub(crate) struct WebhookChange {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<u32>)]
     rate_limit: Option<Value>,
+    /// Whether it is paused. A webhook that holds begins to get what happened when it is resumed.
+    paused: Option<bool>,
+    /// What becomes of what happens while it is paused, by the service too: `drop`, or `hold` to send it
+    /// when it is resumed.
+    while_paused: Option<String>,
 }
 
 /// Reads a member that is present, even if it is `null`.
@@ -83,7 +97,7 @@ pub(crate) async fn show(
     Ok(json(StatusCode::OK, &shown(&app, &webhook)))
 }
 
-/// Limit the attempts a minute.
+/// Limit the attempts a minute, pause or resume.
 ///
 /// The limit applies to the webhook as a whole, for any number of workers. A notification that
 /// exceeds it waits, which does not count as an attempt.
@@ -105,7 +119,13 @@ pub(crate) async fn change(
     body: Body,
 ) -> Result<Response, Problem> {
     webhooks::find(&app.context, &actor, id).await?;
-    let WebhookChange { rate_limit } = members(body).await?;
+    let WebhookChange { rate_limit, paused, while_paused } = members(body).await?;
+    let hold = match while_paused.as_deref() {
+        None => None,
+        Some(HOLD) => Some(true),
+        Some(DROP) => Some(false),
+        Some(_) => return Err(Problem::invalid("whilePaused", "write drop or hold")),
+    };
     let rate_limit = match rate_limit {
         None => RateLimit::Kept,
         Some(Value::Null) => RateLimit::Set(None),
@@ -115,7 +135,7 @@ pub(crate) async fn change(
             limit.map_err(|error| Problem::invalid("rateLimit", error.to_string()))?
         }
     };
-    let patch = Patch { rate_limit, ..Patch::default() };
+    let patch = Patch { rate_limit, paused, hold, ..Patch::default() };
     let verification = Verification::Ask(&app.client);
     let changed = webhooks::patch(&app.context, &actor, id, patch, verification).await?;
     Ok(json(StatusCode::OK, &shown(&app, &changed)))
@@ -127,6 +147,8 @@ fn shown(app: &App, webhook: &Webhook) -> Shown {
         owner: webhook.owner.to_string(),
         url: webhook.uri.as_str().to_owned(),
         paused: webhook.paused,
+        while_paused: if webhook.hold { HOLD } else { DROP },
+        held_since: webhook.held_since.map(rfc3339),
         rate_limit: webhook.rate_limit,
         held_until: webhook.pacing.held_until((app.clock)()).map(rfc3339),
         interval_seconds: webhook.pacing.interval,

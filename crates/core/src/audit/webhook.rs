@@ -21,6 +21,8 @@ use crate::webhook::{PauseReason, Webhook, WebhookUri};
 pub struct Pause {
     pub paused: bool,
     pub reason: Option<PauseReason>,
+    /// Whether it holds what happens meanwhile.
+    pub hold: bool,
 }
 
 /// The properties of a webhook that are not sealed, by which a deleted one is described. Its
@@ -123,6 +125,7 @@ pub fn secret_rotated(
 }
 
 const SECRETS: &str = "secrets";
+const HOLD: &str = "hold";
 const PAUSED: &str = "paused";
 const PAUSED_REASON: &str = "pausedReason";
 
@@ -155,14 +158,16 @@ fn about(action: Action, id: WebhookId, owner: &Name) -> Entry {
 impl Pause {
     fn members(&self) -> Map<String, Value> {
         let reason = self.reason.as_ref().map(|reason| bounded(reason.code()));
+        let hold = (HOLD, Value::from(true));
         [(PAUSED, Value::from(self.paused)), (PAUSED_REASON, Value::from(reason))]
             .into_iter()
+            .chain(self.hold.then_some(hold))
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
     }
 
     fn of(webhook: &Webhook) -> Self {
-        Self { paused: webhook.paused, reason: webhook.paused_reason.clone() }
+        Self { paused: webhook.paused, reason: webhook.paused_reason.clone(), hold: webhook.hold }
     }
 }
 
@@ -201,6 +206,7 @@ fn all(webhook: &Webhook) -> Map<String, Value> {
     members.insert("headers".to_owned(), object(webhook.headers.iter().map(header)));
     members.insert("properties".to_owned(), object(properties));
     members.insert("rateLimit".to_owned(), webhook.rate_limit.into());
+    members.insert(HOLD.to_owned(), webhook.hold.into());
     members.insert(SECRETS.to_owned(), secrets(webhook));
     members
 }

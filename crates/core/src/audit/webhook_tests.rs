@@ -26,6 +26,8 @@ fn webhook() -> Webhook {
         failing_since: None,
         rate_limit: None,
         pacing: Pacing::default(),
+        hold: false,
+        held_since: None,
     }
 }
 
@@ -64,8 +66,8 @@ fn each_kind_of_change_has_its_entry() {
 #[test]
 fn a_pause_that_changes_nothing_has_no_entry() {
     let (id, owner) = (webhook().id, webhook().owner);
-    let active = Pause { paused: false, reason: None };
-    let gone = Pause { paused: true, reason: Some(PauseReason::Gone) };
+    let active = Pause { paused: false, reason: None, hold: false };
+    let gone = Pause { paused: true, reason: Some(PauseReason::Gone), hold: false };
     assert_eq!(paused(id, &owner, &gone, &gone), None);
     let entry = paused(id, &owner, &active, &gone).unwrap();
     assert_eq!(entry.after(), Some(&json!({ "paused": true, "pausedReason": "gone" })));
@@ -130,7 +132,7 @@ proptest! {
             headers: headers(&other_header),
             ..webhook()
         };
-        let pause = Pause { paused: false, reason: None };
+        let pause = Pause { paused: false, reason: None, hold: false };
         let unsealed = Unsealed {
             id: before.id, owner: &before.owner, uri: &uri, description: None, filters: &[], pause,
         };

@@ -1,6 +1,6 @@
 //! `fanfare dead-letters`: lists, shows, replays, mends, discards and restores dead letters.
 
-mod bulk;
+pub(super) mod bulk;
 mod groups;
 mod mend;
 mod show;

@@ -2,6 +2,7 @@
 //! nothing, except that `--repair` repairs queues.
 
 mod bridge;
+mod notices;
 mod policies;
 mod publishers;
 mod queues;
@@ -46,6 +47,11 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
     let mut report = Report { json: args.json, ..Report::default() };
     // An invalid value has ended the program before.
     report.ok("settings", "all values are valid")?;
+    if settings.sending.shadow {
+        let text = "on: nothing is sent to receivers, and what would be sent is dropped; compare with \
+                    `fanfare shadow compare`, then set FANFARE_SHADOW=off for all processes";
+        report.ok("shadow mode", text)?;
+    }
     report.add("key file", &key_file(settings))?;
     match wiring::store(settings, "doctor") {
         Ok(store) => check_database(&mut report, &store, settings).await?,
@@ -62,6 +68,7 @@ pub(crate) async fn run(args: &Args, settings: &Settings) -> anyhow::Result<()> 
         Err(error) => report.unusable("broker", &error)?,
     }
     bridge::check(&mut report, settings).await?;
+    notices::check(&mut report, settings).await?;
     match wiring::outbound(settings) {
         Ok(_) => report.ok("HTTP client", "ready")?,
         Err(error) => report.wrong("HTTP client", &output::explain(&error))?,

@@ -1,12 +1,15 @@
 //! `fanfare listen`: a receiver for developers of receivers. It checks each notification as a receiver
 //! should, prints it, and answers as the options say.
 //!
-//! [`check`] checks a POST and does no input or output, [`show`] formats it as text or JSON.
+//! [`check`] checks a POST and does no input or output, [`show`] formats it as text or JSON, [`record`]
+//! writes it to a file.
 
 mod check;
+mod record;
 mod show;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +26,8 @@ use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use url::form_urlencoded;
+
+use record::Recorder;
 
 use crate::lifecycle::Signals;
 use crate::output;
@@ -58,6 +63,10 @@ pub(crate) struct Args {
     /// properties, notifications, problems (texts; empty if there are none), status (the answer's).
     #[arg(long, verbatim_doc_comment)]
     json: bool,
+    /// Add each POST to the end of this file, one JSON object a line with time, url, headers and body,
+    /// for `fanfare shadow compare`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// The address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -70,13 +79,15 @@ fn secret(text: &str) -> Result<Secret, String> {
 /// Receives notifications until a signal ends it.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    let recorder = args.record.as_deref().map(Recorder::open).transpose()?;
     let wanted = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(wanted).await.with_context(|| {
         format!("failed to listen on {wanted}; choose another port, or 0 for a free one")
     })?;
     let address = listener.local_addr().context("failed to find out the port")?;
     output::note(&format!("listening on http://{address}"));
-    let receiver = Arc::new(Receiver { args, counts: Counts::default() });
+    let receiver = Arc::new(Receiver { args, recorder, counts: Counts::default() });
+    receiver.note();
     let router = Router::new().fallback(receive).with_state(Arc::clone(&receiver));
     let stop = CancellationToken::new();
     let serve =
@@ -90,6 +101,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     // A client that keeps its connection open does not delay the end.
     let _ = timeout(GRACE, serving).await;
+    receiver.note();
     output::note(&receiver.counts.summary());
     Ok(())
 }
@@ -97,6 +109,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 /// The state that the handlers share.
 struct Receiver {
     args: Args,
+    recorder: Option<Recorder>,
     counts: Counts,
 }
 
@@ -153,6 +166,9 @@ async fn receive_post(receiver: &Receiver, request: Request) -> Response {
         return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 8 MiB\n");
     };
     let now = clock::now();
+    if let Some(recorder) = &receiver.recorder {
+        recorder.post(now, &parts, &body);
+    }
     let post = check::Post::new(&parts.headers, &body, receiver.args.secret.as_ref(), now);
     let status = receiver.status(&post);
     let shown =
@@ -168,6 +184,13 @@ async fn receive_post(receiver: &Receiver, request: Request) -> Response {
 }
 
 impl Receiver {
+    /// Records that it is recording.
+    fn note(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(clock::now());
+        }
+    }
+
     /// Counts a POST and decides the status of its answer.
     fn status(&self, post: &check::Post) -> StatusCode {
         self.counts.posts.fetch_add(1, Ordering::Relaxed);

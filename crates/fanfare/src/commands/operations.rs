@@ -1,6 +1,7 @@
-//! `fanfare operations`: lists, shows and changes bulk operations on dead letters.
+//! `fanfare operations`: lists, shows and changes bulk operations, and recovers what webhooks missed.
 
 pub(super) mod follow;
+mod recover;
 
 use fanfare_app::json::operation as view;
 use fanfare_app::operations::{self, OperationError};
@@ -27,12 +28,15 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Show an operation with its progress
     Show(IdArgs),
-    /// Pause an operation: no further dead letter is replayed or discarded
+    /// Pause an operation: no further letter is replayed, discarded or recovered
     Pause(IdArgs),
     /// Resume a paused operation
     Resume(IdArgs),
     /// Cancel an operation: letters that it has not reached stay dead
     Cancel(IdArgs),
+    /// Recover what webhooks missed: send the events of a time that they have no delivery of, or whose
+    /// delivery was dropped, because the webhook was paused or did not exist, or its owner was disabled
+    Recover(recover::RecoverArgs),
     /// Restore the dead deliveries that an operation discarded in the last 7 days
     Undo(IdArgs),
 }
@@ -76,6 +80,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
         Command::Pause(args) => change(args, Change::Pause).await,
         Command::Resume(args) => change(args, Change::Resume).await,
         Command::Cancel(args) => change(args, Change::Cancel).await,
+        Command::Recover(args) => recover::run(&args, context, settings).await,
         Command::Undo(args) => {
             let restored = operations::undo(context, &operator, args.id).await.map_err(failed)?;
             if !args.json {

@@ -42,6 +42,12 @@ pub(crate) async fn all(settings: &Settings) -> anyhow::Result<()> {
 
 async fn run(settings: &Settings, process: &'static str, roles: &[Prepare]) -> anyhow::Result<()> {
     let mut observer = Observer::new(settings, process).await?;
+    if settings.sending.shadow {
+        tracing::warn!(
+            "shadow mode: nothing is sent to receivers; what would be sent is dropped with the \
+             reason shadow. To send, set FANFARE_SHADOW=off for all processes"
+        );
+    }
     let prepared = roles.iter().map(|prepare| prepare(settings, &mut observer));
     let roles = prepared.collect::<anyhow::Result<Vec<Role>>>()?;
     observer.run(settings, roles).await
@@ -63,6 +69,7 @@ fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
         history: settings.directory.history,
         reconcile_every: RECONCILE_EVERY,
         mask: settings.mask.clone(),
+        notices: wiring::notices(settings)?,
         metrics: observer.router(),
         sample_every: observer.sample_every(),
         clock: Arc::new(move || clock.now()),
@@ -81,6 +88,7 @@ fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
         timeout: settings.sending.timeout,
         concurrency: settings.load.concurrency,
         per_webhook: settings.load.webhook_concurrency,
+        shadow: settings.sending.shadow,
         pause_after: settings.load.pause_failing_after,
         prefetch: settings.load.prefetch,
         metrics: observer.worker(),

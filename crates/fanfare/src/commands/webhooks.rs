@@ -37,13 +37,33 @@ pub(crate) enum Command {
     /// Import webhooks from a report server, in the form in which its API lists them
     Import(import::ImportArgs),
     /// Pause webhooks: nothing is sent to them until they are resumed
-    Pause(Ids<WebhookId>),
+    Pause(PauseArgs),
     /// Resume paused webhooks
     Resume(Ids<WebhookId>),
     /// Delete webhooks
     Delete(Ids<WebhookId>),
     /// Send a signed test notification to a webhook, and print the answer
     Ping(PingArgs),
+}
+
+/// The arguments of `fanfare webhooks pause`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    ids: Ids<WebhookId>,
+    /// Hold what happens meanwhile: it is sent when the webhook is resumed. The choice is kept for later
+    /// pauses, those by the service included
+    #[arg(long)]
+    hold: bool,
+    /// Drop what happens meanwhile, as without an earlier choice
+    #[arg(long = "drop", conflicts_with = "hold")]
+    drops: bool,
+}
+
+impl PauseArgs {
+    fn hold(&self) -> Option<bool> {
+        (self.hold || self.drops).then_some(self.hold)
+    }
 }
 
 /// The arguments of `fanfare webhooks list`.
@@ -92,7 +112,7 @@ pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result
             print(&reveal(context, changed.id).await?, json, context).await
         }
         Command::Import(args) => import::import(&args, context, settings).await,
-        Command::Pause(ids) => change(&ids, Change::Pause, context).await,
+        Command::Pause(args) => change(&args.ids, Change::Pause(args.hold()), context).await,
         Command::Resume(ids) => change(&ids, Change::Resume, context).await,
         Command::Delete(ids) => change(&ids, Change::Delete, context).await,
         Command::Ping(args) => ping(&get(context, args.id).await?, settings).await,
@@ -147,7 +167,8 @@ async fn get(context: &Context, id: WebhookId) -> anyhow::Result<Webhook> {
 
 #[derive(Clone, Copy)]
 enum Change {
-    Pause,
+    /// With what becomes of what happens meanwhile.
+    Pause(Option<bool>),
     Resume,
     Delete,
 }
@@ -156,7 +177,7 @@ async fn change(ids: &Ids<WebhookId>, change: Change, context: &Context) -> anyh
     let actor = &operator();
     for &id in &ids.ids {
         let (changed, done) = match change {
-            Change::Pause => (webhooks::pause(context, actor, id).await, "paused"),
+            Change::Pause(hold) => (webhooks::pause(context, actor, id, hold).await, "paused"),
             Change::Resume => (webhooks::resume(context, actor, id).await, "resumed"),
             Change::Delete => (webhooks::delete(context, actor, id).await, "deleted"),
         };

@@ -30,6 +30,8 @@ const ALLOWED: (HeaderName, &str) = (header::ALLOW, "GET, HEAD");
 pub(super) struct Page {
     pub(super) registry: Registry,
     pub(super) readiness: Readiness,
+    /// Whether Fanfare is in shadow mode.
+    pub(super) shadow: bool,
 }
 
 /// The route table.
@@ -61,7 +63,8 @@ async fn metrics(State(page): State<Arc<Page>>) -> impl IntoResponse {
 async fn readiness(State(page): State<Arc<Page>>) -> (StatusCode, String) {
     let problems = page.readiness.problems().await;
     if problems.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
+        let shadow = if page.shadow { "shadow mode: nothing is sent to receivers\n" } else { "" };
+        (StatusCode::OK, format!("ready\n{shadow}"))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n")
     }

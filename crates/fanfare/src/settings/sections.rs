@@ -68,10 +68,17 @@ pub(crate) struct Receivers {
     pub(crate) receiver_ca_file: Option<PathBuf>,
 }
 
-/// Time-outs of attempts, and the retry policy.
+/// Time-outs of attempts, the retry policy, and shadow mode.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Attempts and retries")]
 pub(crate) struct Sending {
+    /// Shadow mode: decide everything and send nothing to receivers, to compare with another server
+    /// before a switch. A delivery that would be sent is dropped with the reason shadow. Set it for
+    /// all processes
+    #[arg(long, env = "FANFARE_SHADOW", value_name = "on|off", default_value = "off")]
+    #[arg(action = ArgAction::Set, long_help = "on or off")]
+    #[arg(value_parser = by(|text| either(text, "on", "off")))]
+    pub(crate) shadow: bool,
     /// The delay before the second attempt. Each later delay is five times as long as the one before
     #[arg(long, env = "FANFARE_RETRY_FIRST", value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = by(value::duration), long_help = DURATION)]

@@ -30,7 +30,7 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
 }
 
 /// The defaults, which operators rely on. `null` stands for a setting without one.
-const DEFAULTS: [(&str, &str); 42] = [
+const DEFAULTS: [(&str, &str); 46] = [
     ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:8080"),
     ("FANFARE_CONSOLE_PROXIES", ""),
     ("FANFARE_LOCAL_ACCOUNTS", "yes"),
@@ -49,6 +49,7 @@ const DEFAULTS: [(&str, &str); 42] = [
     ("FANFARE_DELIVERY_DEADLINE", "72h"),
     ("FANFARE_CONNECT_TIMEOUT", "5s"),
     ("FANFARE_TIMEOUT", "15s"),
+    ("FANFARE_SHADOW", "off"),
     ("FANFARE_DIRECTORY_HOLD", "30s"),
     ("FANFARE_DIRECTORY_GAP", "hold"),
     ("FANFARE_DIRECTORY_GAP_WAIT", "5s"),
@@ -65,6 +66,9 @@ const DEFAULTS: [(&str, &str); 42] = [
     ("FANFARE_WEBHOOKS_PER_OWNER", "100"),
     ("FANFARE_PAUSE_FAILING_AFTER", "5d"),
     ("FANFARE_DATABASE_CONNECTIONS", "8"),
+    ("FANFARE_NOTICES_EVERY", "1m"),
+    ("FANFARE_NOTICES_QUIET", "15m"),
+    ("FANFARE_NOTICES_LATE", "1h"),
     ("FANFARE_BRIDGE_LISTEN", "127.0.0.1:8090"),
     ("FANFARE_BRIDGE_SOURCE", "/report-server"),
     ("FANFARE_BRIDGE_JOURNAL", "1024"),

@@ -172,14 +172,7 @@ fn every_label_value_is_there_before_anything_happened() {
     ] {
         all.worker.attempt(Outcome::Failed(failure), None, took);
     }
-    for reason in [
-        DropReason::WebhookDeleted,
-        DropReason::WebhookPaused,
-        DropReason::OwnerDisabled,
-        DropReason::OwnerDeleted,
-        DropReason::AccessRevoked,
-        DropReason::PayloadRemoved,
-    ] {
+    for reason in DropReason::ALL {
         all.worker.dropped(reason);
     }
     for reason in DeadReason::ALL {

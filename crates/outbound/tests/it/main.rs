@@ -35,6 +35,7 @@ fn config(allow: &[&str]) -> Config {
         timeout: Duration::from_secs(20),
         user_agent: "Fanfare/test".to_owned(),
         ca_file: None,
+        sends_nothing: false,
     }
 }
 

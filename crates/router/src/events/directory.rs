@@ -12,7 +12,7 @@ use fanfare_store::retry::{Answered, QueryError, retry_divisible};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::directory::log_paused;
+use crate::directory::note_paused;
 use crate::error::RouterError;
 use crate::inbound::InboundMessage;
 use crate::refusal::with_consequences;
@@ -64,7 +64,7 @@ async fn apply_singly(
     while let Some(document) = message.documents.get(at) {
         match apply(document).await {
             Ok(Answered { value: applied, .. }) => {
-                log_paused(&applied);
+                note_paused(config, &applied);
                 if applied.jumps.is_empty() {
                     at += 1;
                 } else {
@@ -109,7 +109,7 @@ async fn apply_documents(
     let apply = async || config.store.directory_apply(&documents).await;
     let applied = retry_divisible(stop, apply).await?.value;
     failpoint!(RouterAppliesDocuments);
-    log_paused(&applied);
+    note_paused(config, &applied);
     let mut jumps: Vec<(usize, usize)> =
         applied.jumps.iter().filter_map(|position| sources.get(*position).copied()).collect();
     // From the last one to the first, so that the positions of the others stay valid.

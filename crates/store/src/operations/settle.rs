@@ -10,7 +10,7 @@ use fanfare_core::job::{AttemptRef, Restart};
 use fanfare_core::operation::{ALL_BUT_ONE, Kind, Refusal};
 use tokio_postgres::Row;
 
-use super::Operation;
+use super::{Operation, missed};
 use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
@@ -48,6 +48,10 @@ pub(super) async fn settle(
     }
     let entries = match operation.kind {
         Kind::Discard => discard(transaction, operation, positions, &mut settled).await?,
+        Kind::Recover => {
+            missed::begin(transaction, operation, positions, &mut settled).await?;
+            Vec::new()
+        }
         Kind::Replay => {
             let mut entries = replay(transaction, operation, positions, &mut settled).await?;
             entries.extend(route(transaction, operation, positions, &mut settled).await?);
@@ -62,7 +66,7 @@ pub(super) async fn settle(
 
 impl Settled {
     /// Counts a letter. Returns whether it was settled.
-    fn count(&mut self, refused: Option<&str>) -> bool {
+    pub(super) fn count(&mut self, refused: Option<&str>) -> bool {
         match refused {
             Some(refused) => *self.refused.entry(refused.to_owned()).or_default() += 1,
             None => self.letters += 1,

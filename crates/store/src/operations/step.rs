@@ -7,6 +7,7 @@ use fanfare_core::operation::{Allowance, Canary, Kind, Refusal, Rest, State, can
 use serde_json::json;
 use uuid::Uuid;
 
+use super::missed::choose;
 use super::observe::{observe, receivers};
 use super::settle::{DiedAt, Settled, settle};
 use super::{KEEP_LETTERS, Operation, read, select, set_state};
@@ -37,7 +38,7 @@ impl Store {
         const SQL: &str = "-- operations_due
             select id, state = 'running' as is_running from operations
             where state = 'running'
-               or (kind = 'replay' and settled > delivered + failed + dropped
+               or (kind <> 'discard' and settled > delivered + failed + dropped
                    and (ended_at is null or ended_at > now() - make_interval(secs => $1)))
             order by id";
         let client = self.connection("look for operations").await?;
@@ -66,21 +67,24 @@ async fn step(
     died_at: DiedAt,
 ) -> Result<Stepped, StoreError> {
     let mut has_advanced = false;
-    if operation.kind == Kind::Replay {
+    if operation.kind.sends() {
         has_advanced = observe(transaction, operation.id, &mut operation.counts).await?;
     }
     if operation.state != State::Running {
         return Ok(Stepped { has_advanced, ..Stepped::default() });
     }
+    if operation.kind == Kind::Recover {
+        has_advanced |= choose(transaction, &mut operation).await?;
+    }
     let allowance = allowance(transaction, &operation).await?;
-    let positions = if operation.canary && operation.kind == Kind::Replay {
+    let positions = if operation.canary && operation.kind.sends() {
         let mut positions = canaries(transaction, &mut operation, allowance.letters).await?;
         let taken = u32::try_from(positions.len()).unwrap_or(u32::MAX);
         let left = allowance.letters.saturating_sub(taken);
-        positions.extend(next(transaction, operation.id, left, true).await?);
+        positions.extend(next(transaction, &operation, left, true).await?);
         positions
     } else {
-        next(transaction, operation.id, allowance.letters, false).await?
+        next(transaction, &operation, allowance.letters, false).await?
     };
     let settled = settle(transaction, &operation, &positions, died_at).await?;
     has_advanced |= !positions.is_empty();
@@ -105,10 +109,11 @@ async fn allowance(
     Ok(Allowance::at(operation.rate, used_to, row.column("now")?))
 }
 
-/// The positions of the next letters, or only of the next events.
+/// The positions of the next letters, or only of the next events. Deliveries that are recovered wait while
+/// their webhook is paused and holds.
 async fn next(
     transaction: &Transaction<'_>,
-    id: Uuid,
+    operation: &Operation,
     most: u32,
     only_events: bool,
 ) -> Result<Vec<i64>, StoreError> {
@@ -135,11 +140,19 @@ async fn next(
     }
     const ANY: &str = sql!("operation_next", "");
     const EVENTS: &str = sql!("operation_next_events", " and l.webhook is null");
+    const UNHELD: &str = sql!(
+        "operation_next_unheld",
+        " and not exists (select from webhooks w where w.id = l.webhook and w.paused and w.hold)"
+    );
     if most == 0 {
         return Ok(Vec::new());
     }
-    let sql = if only_events { EVENTS } else { ANY };
-    let rows = transaction.query(sql, &[&id, &i64::from(most), &EVENT_BYTES]).await?;
+    let sql = match operation.kind {
+        _ if only_events => EVENTS,
+        Kind::Recover => UNHELD,
+        Kind::Replay | Kind::Discard => ANY,
+    };
+    let rows = transaction.query(sql, &[&operation.id, &i64::from(most), &EVENT_BYTES]).await?;
     rows.iter().map(|row| row.column("position")).collect()
 }
 
@@ -158,6 +171,8 @@ async fn canaries(
             where l.operation = $1 and l.state = 'waiting' and l.webhook = r.webhook
             order by l.position limit r.letters
         ) l
+        where not ($5 and exists (select from webhooks w
+                                  where w.id = r.webhook and w.paused and w.hold))
         limit $4";
     const KEEP: &str = "-- operation_relapsed
         update operation_letters set state = 'refused', refusal = 'relapsed'
@@ -183,7 +198,7 @@ async fn canaries(
         return Ok(Vec::new());
     }
     let values: crate::statement::Values<'_> =
-        &[&operation.id, &webhooks, &letters, &i64::from(most)];
+        &[&operation.id, &webhooks, &letters, &i64::from(most), &(operation.kind == Kind::Recover)];
     let rows = transaction.query(SQL, values).await?;
     rows.iter().map(|row| row.column("position")).collect()
 }
@@ -215,7 +230,9 @@ async fn ended(
 ) -> Result<Option<State>, StoreError> {
     const SQL: &str = "-- operation_rest
         select exists (select from operation_letters
-                       where operation = $1 and state = 'waiting') as waiting,
+                       where operation = $1 and state = 'waiting')
+               or exists (select from operations
+                          where id = $1 and chosen_to < missed_until) as waiting,
                exists (select from operation_letters
                        where operation = $1 and state = 'begun') as open";
     let row = transaction.query_one(SQL, &[&operation.id]).await?;

@@ -23,7 +23,7 @@ use crate::rows::Columns as _;
 use crate::statement::Values;
 
 impl Store {
-    /// Pauses a webhook, if it still has this address. Returns whether it has.
+    /// Pauses a webhook, if it still has this address. Returns whether it was not paused before.
     ///
     /// # Errors
     ///
@@ -50,11 +50,12 @@ impl Store {
             return Ok(false);
         };
         let before = pause_of(&row)?;
-        if !before.paused {
+        let is_news = !before.paused;
+        if is_news {
             add_pause(&transaction, id, &owner(&row)?, reason).await?;
         }
         transaction.commit().await?;
-        Ok(true)
+        Ok(is_news)
     }
 
     /// Records the time since which every retry to an address failed, if it is not recorded yet.
@@ -132,8 +133,8 @@ async fn add_pause(
     owner: &Name,
     reason: &PauseReason,
 ) -> Result<(), StoreError> {
-    let before = Pause { paused: false, reason: None };
-    let after = Pause { paused: true, reason: Some(reason.clone()) };
+    let before = Pause { paused: false, reason: None, hold: false };
+    let after = Pause { paused: true, reason: Some(reason.clone()), hold: false };
     let entry = paused(id, owner, &before, &after);
     audit::add(transaction, &Author::system(), entry.as_slice()).await
 }

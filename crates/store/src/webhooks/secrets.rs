@@ -48,7 +48,11 @@ impl Confidential {
         serde_json::from_slice(&plain).map_err(|_| inconsistent("sealed"))
     }
 
-    fn seal(&self, keyring: &Keyring, webhook: WebhookId) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn seal(
+        &self,
+        keyring: &Keyring,
+        webhook: WebhookId,
+    ) -> Result<Vec<u8>, StoreError> {
         let plain = serde_json::to_vec(self).map_err(|_| inconsistent("sealed"))?;
         keyring.seal(&plain, webhook.0.as_bytes())
     }
@@ -61,8 +65,12 @@ impl Confidential {
 
     /// The time from `now` on for which the same secrets are valid; `None` when none of them ends.
     pub(super) fn holds(&self, now: DateTime<Utc>) -> Option<Duration> {
-        let ends = self.valid(now).filter_map(|valid| valid.until);
-        ends.min().map(|end| (end - now).to_std().unwrap_or_default())
+        self.next_end(now).map(|end| (end - now).to_std().unwrap_or_default())
+    }
+
+    /// When the next of the secrets that are valid at `now` ends; `None` when none of them does.
+    pub(super) fn next_end(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.valid(now).filter_map(|valid| valid.until).min()
     }
 
     pub(super) fn headers(self) -> Result<Headers, StoreError> {
@@ -79,21 +87,16 @@ impl Confidential {
     }
 }
 
-/// Seals a webhook's secrets and headers. Secrets that it had `before` keep their end.
-pub(super) fn seal(
-    keyring: &Keyring,
-    webhook: &Webhook,
-    before: Option<&Confidential>,
-) -> Result<Vec<u8>, StoreError> {
+/// A webhook's secrets and headers, to be sealed. Secrets that it had `before` keep their end.
+pub(super) fn to_seal(webhook: &Webhook, before: Option<&Confidential>) -> Confidential {
     let valid = |secret: &Secret| {
         let known = before.and_then(|it| it.secrets.iter().find(|it| secret.is(&it.secret)));
         known.cloned().unwrap_or_else(|| Valid { secret: secret.reveal().to_owned(), until: None })
     };
-    let confidential = Confidential {
+    Confidential {
         secrets: webhook.secrets.iter().map(valid).collect(),
         headers: webhook.headers.as_slice().to_vec(),
-    };
-    confidential.seal(keyring, webhook.id)
+    }
 }
 
 impl Store {
@@ -111,7 +114,8 @@ impl Store {
             select owner, sealed, clock_timestamp() as now from webhooks
             where id = $1 and deleted_at is null for update";
         const WRITE: &str = "-- webhook_rotate
-            update webhooks set sealed = $2, updated_at = now() where id = $1";
+            update webhooks set sealed = $2, secret_ends_at = $3, updated_at = now()
+            where id = $1";
         let mut client = self.connection("replace the webhook's secret").await?;
         let transaction = client.transaction().await?;
         let row = transaction.query_opt(READ, &[&id.0]).await?;
@@ -125,7 +129,7 @@ impl Store {
         confidential.rotate(secret, now, until);
         let after = confidential.fingerprints(id, now);
         let sealed = confidential.seal(&self.keyring, id)?;
-        transaction.execute(WRITE, &[&id.0, &sealed]).await?;
+        transaction.execute(WRITE, &[&id.0, &sealed, &confidential.next_end(now)]).await?;
         let entry = secret_rotated(id, &owner(&row)?, (&before, &after), until);
         audit::add(&transaction, author, &[entry]).await?;
         transaction.commit().await?;

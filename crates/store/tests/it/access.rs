@@ -241,6 +241,8 @@ pub(crate) fn webhook(owner: &str, filters: &[&str], paused: bool) -> Webhook {
         failing_since: None,
         rate_limit: None,
         pacing: Pacing::default(),
+        hold: false,
+        held_since: None,
     }
 }
 

@@ -15,7 +15,6 @@ use fanfare_store::reconcile::Passed;
 use fanfare_store::{PlanMode, Store};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::number;
 use crate::plan::Plan;
 use crate::progress::say;
 use crate::report::{Report, median};
@@ -197,13 +196,4 @@ fn read(stage: &Stage, world: &World, time: Duration) -> JoinHandle<Result<Strin
         commit"
     );
     spawn_blocking(move || endpoints.sql(&database, &statement))
-}
-
-/// A quantile of times.
-fn quantile(times: &[f64], share: f64) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = number::float(number::count(sorted.len().saturating_sub(1)));
-    let index = usize::try_from(number::whole((last * share).ceil())).unwrap_or(usize::MAX);
-    sorted.get(index).copied().unwrap_or(f64::NAN)
 }

@@ -28,6 +28,7 @@ const SLOW: Duration = Duration::from_secs(5);
 const DRIP: Duration = Duration::from_millis(200);
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
 const ERROR: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
@@ -51,6 +52,7 @@ pub(super) async fn serve(mut stream: TcpStream, tally: &Shared) -> io::Result<(
             }
             Some(Manner::Error | Manner::Refuse) => stream.write_all(ERROR).await?,
             Some(Manner::Storm) => stream.write_all(UNAVAILABLE).await?,
+            Some(Manner::Reject) => stream.write_all(BAD_REQUEST).await?,
             Some(Manner::Hang) => return hang(&mut stream).await,
             Some(Manner::Reset) => return stream.set_zero_linger(),
             Some(Manner::Trickle) => return trickle(&mut stream).await,

@@ -27,6 +27,8 @@ pub(crate) enum Manner {
     Error,
     /// 503 during a storm, otherwise 200.
     Storm,
+    /// 400 during a storm, otherwise 200.
+    Reject,
     /// 200 after five seconds.
     Slow,
     /// 200 until the gateway of the group fails; then as the gateway does. The hooks of one group
@@ -50,13 +52,14 @@ impl Manner {
             Self::Trickle => "trickle",
             Self::Error => "error",
             Self::Storm => "storm",
+            Self::Reject => "reject",
             Self::Slow => "slow",
             Self::Gateway => "gateway",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
-        let others = [Self::Good, Self::Late, Self::Storm, Self::Slow, Self::Gateway];
+        let others = [Self::Good, Self::Late, Self::Storm, Self::Reject, Self::Slow, Self::Gateway];
         let mut all = Self::BAD.into_iter().chain(others);
         all.find(|manner| manner.name() == name)
     }
@@ -144,8 +147,7 @@ impl Tally {
         let hook = self.hooks.get_mut(path)?;
         let group = self.groups.get_mut(hook.group)?;
         let manner = match hook.manner {
-            Manner::Storm if self.is_stormy => Manner::Storm,
-            Manner::Storm => Manner::Good,
+            Manner::Storm | Manner::Reject if !self.is_stormy => Manner::Good,
             Manner::Gateway => self.failed.get(&group.name).copied().unwrap_or(Manner::Good),
             manner => manner,
         };
@@ -272,6 +274,7 @@ mod tests {
     fn a_storm_hook_accepts_again_after_the_storm() {
         let mut tally = Tally { is_stormy: true, ..Tally::default() };
         assert_eq!(tally.count(b"/storm/s/0", None, 1), Some(Manner::Storm));
+        assert_eq!(tally.count(b"/reject/s/0", None, 1), Some(Manner::Reject));
         tally.is_stormy = false;
         assert_eq!(tally.count(b"/storm/s/0", None, 1), Some(Manner::Good));
     }

@@ -72,6 +72,7 @@ impl Exchange {
             timeout: Duration::from_secs(20),
             user_agent: "fuzzing".to_owned(),
             ca_file: None,
+            sends_nothing: false,
         };
         // The client is built within the runtime, whose timers it uses.
         let client = runtime.block_on(async { Client::new(config) });

@@ -1,13 +1,15 @@
 //! `--with-report-server`: an existing report server, which publishes nothing, is followed by a bridge.
 //!
 //! The report server is simulated. It has users and webhooks, and sends to these itself at first. Then
-//! Fanfare follows it, imports the webhooks, and the old ones are paused. At the end the broker is
-//! away for a while, and nothing is lost.
+//! Fanfare follows it, imports the webhooks, and runs beside it without sending; what it would have
+//! sent is compared. Then it sends, and the old webhooks are paused. At the end the broker is away for
+//! a while, and nothing is lost.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
+use chrono::{DateTime, Utc};
 use fanfare_testkit::build;
 use fanfare_testkit::ports::free_port;
 use fanfare_testkit::proxy::Proxy;
@@ -26,8 +28,11 @@ const USERS: [(&str, Option<&str>); 3] =
 const CATEGORIES: [&str; 2] = ["sales", "stock"];
 /// The events of each part of the story.
 const BEFORE: usize = 4;
+const IN_SHADOW: usize = 6;
 const AFTER: usize = 10;
 const WHILE_AWAY: usize = 20;
+/// The worker in shadow mode.
+const SHADOW: &str = "worker-in-shadow";
 /// The longest time for a part of the story.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often something is looked at.
@@ -65,14 +70,20 @@ pub(super) async fn play(stage: &mut Stage, once: bool) -> Result<()> {
     configure(&mut fanfare, &existing.server, &address);
     step("making the tables", fanfare.run(&["migrate"], None)).await?;
     stage.start_role(&fanfare, "router", "router").await?;
-    stage.start_role(&fanfare, "worker", "worker").await?;
+    fanfare.set("FANFARE_SHADOW", "on");
+    stage.start_role(&fanfare, SHADOW, "worker").await?;
     let bridge = stage.start(&fanfare, "bridge", &["bridge"])?;
     step("reading the users and roles", bridge.wait_for_line("published the directory")).await?;
     step("registering the bridge's webhook", bridge.wait_for_line("registered the bridge's"))
         .await?;
     say("`fanfare bridge` reads its users and roles, and registers one webhook there");
 
-    import(&fanfare).await?;
+    let logins = plan(&fanfare).await?;
+    shadow(&fanfare, &mut existing, &logins).await?;
+    stage.stop(SHADOW).await;
+    fanfare.set("FANFARE_SHADOW", "off");
+    stage.start_role(&fanfare, "worker", "worker").await?;
+    switch(&fanfare, &logins).await?;
     existing.is_switched()?;
     existing.act(AFTER);
     existing.all_arrived().await?;
@@ -85,7 +96,7 @@ pub(super) async fn play(stage: &mut Stage, once: bool) -> Result<()> {
     broker.resume();
     existing.all_arrived().await?;
     stage.is_as_expected = Some(true);
-    let count = BEFORE + AFTER + WHILE_AWAY;
+    let count = BEFORE + IN_SHADOW + AFTER + WHILE_AWAY;
     say(&format!(
         "the broker is back. All is as expected: each of {count} events came once to everyone who \
          may read it, and to nobody else"
@@ -179,22 +190,63 @@ impl Existing {
     }
 }
 
-/// Reads the plan of the import, shows it, and carries it out.
-async fn import(fanfare: &Fanfare) -> Result<()> {
+/// The command that imports the webhooks.
+const IMPORT: [&str; 5] = ["webhooks", "import", "--from-server", "--logins", "-"];
+
+/// Shows the plan of the import; returns the logins of the users.
+async fn plan(fanfare: &Fanfare) -> Result<String> {
     let logins = USERS.map(|(name, _)| {
         json!({ "User": name, "Password": format!("pa55word-of-{name}") }).to_string() + "\n"
     });
     let logins = logins.concat();
-    let command = ["webhooks", "import", "--from-server", "--logins", "-"];
-    let plan = [&command[..], &["--dry-run"]].concat();
+    let plan = [&IMPORT[..], &["--dry-run"]].concat();
     let plan = step("planning the import", fanfare.run(&plan, Some(&logins))).await?;
     say("`fanfare webhooks import --from-server --dry-run` says what would come:");
     println!("{}", plan.trim_end());
-    let import = [&command[..], &["--pause-old"]].concat();
-    let done = step("importing the webhooks", fanfare.run(&import, Some(&logins))).await?;
-    say(
-        "the webhooks are imported with their owners and secrets, and paused at the report server:",
-    );
+    Ok(logins)
+}
+
+/// Imports the webhooks, and compares what Fanfare would send with what the report server sends.
+async fn shadow(fanfare: &Fanfare, existing: &mut Existing, logins: &str) -> Result<()> {
+    step("importing the webhooks", fanfare.run(&IMPORT, Some(logins))).await?;
+    let began = existing.users.iter().map(|user| user.receiver.count()).collect::<Vec<_>>();
+    let mut lines = vec![json!({ "time": now() })];
+    existing.act(IN_SHADOW);
+    existing.all_arrived().await?;
+    for (user, before) in existing.users.iter().zip(began) {
+        for request in user.receiver.requests().iter().skip(before) {
+            let headers: BTreeMap<&String, &String> =
+                request.headers.iter().map(|(name, value)| (name, value)).collect();
+            let body = String::from_utf8_lossy(&request.body);
+            let url = user.receiver.url("/hook");
+            lines.push(json!({ "time": now(), "url": url, "headers": headers, "body": body }));
+        }
+    }
+    let record = lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+    let compare = ["shadow", "compare", "--received", "-"];
+    let (started, mut compared) = (Instant::now(), fanfare.run(&compare, Some(&record)).await);
+    // The last events may be on their way to the router.
+    while compared.is_err() && started.elapsed() < PATIENCE {
+        sleep(POLL).await;
+        compared = fanfare.run(&compare, Some(&record)).await;
+    }
+    say(&format!(
+        "the webhooks are imported, and Fanfare runs beside the report server in shadow mode: it \
+         sends nothing. After {IN_SHADOW} more events, `fanfare shadow compare` says:"
+    ));
+    println!("{}", compared?.trim_end());
+    Ok(())
+}
+
+fn now() -> String {
+    DateTime::<Utc>::from(SystemTime::now()).to_rfc3339()
+}
+
+/// Pauses the webhooks at the report server.
+async fn switch(fanfare: &Fanfare, logins: &str) -> Result<()> {
+    let switch = [&IMPORT[..], &["--pause-old"]].concat();
+    let done = step("pausing the old webhooks", fanfare.run(&switch, Some(logins))).await?;
+    say("shadow mode ends: Fanfare sends, and the old webhooks are paused at the report server:");
     println!("{}", done.trim_end());
     Ok(())
 }

@@ -149,6 +149,15 @@ impl Stage {
         }
     }
 
+    /// Stops a process, and waits until it has ended.
+    pub(crate) async fn stop(&mut self, name: &str) {
+        if let Some(index) = self.services.iter().position(|service| service.name() == name) {
+            let service = self.services.remove(index);
+            service.terminate();
+            step(&format!("stopping the {name}"), service.stopped()).await;
+        }
+    }
+
     /// Starts a process of a role, and waits until it works.
     pub(crate) async fn start_role(
         &mut self,

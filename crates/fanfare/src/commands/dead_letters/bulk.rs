@@ -13,18 +13,18 @@ use crate::wiring;
 
 /// How an operation is made. Each of these options makes one.
 #[derive(Debug, clap::Args)]
-pub(super) struct OperationArgs {
+pub(in crate::commands) struct OperationArgs {
     /// Work on at most this number of letters a second, as an operation that goes on when this command
     /// is ended
     #[arg(long, value_name = "N", value_parser = rate)]
-    rate: Option<Rate>,
+    pub(in crate::commands) rate: Option<Rate>,
     /// Send each webhook one letter first, then up to ten at a time, and stop for those whose receiver
     /// fails again; as an operation
     #[arg(long)]
-    canary: bool,
+    pub(in crate::commands) canary: bool,
     /// Add a remark to the operation
     #[arg(long, value_name = "TEXT")]
-    note: Option<String>,
+    pub(in crate::commands) note: Option<String>,
 }
 
 impl OperationArgs {

@@ -62,6 +62,7 @@ pub(super) async fn set(
         filters,
         description: args.description,
         rate_limit: args.rate_limit.unwrap_or_default(),
+        ..Patch::default()
     };
     let changed = patch(context, &operator(), args.id, wanted, verification).await;
     changed.map_err(|error| failed_for(args.id, error))

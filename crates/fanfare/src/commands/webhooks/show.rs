@@ -142,6 +142,8 @@ mod tests {
             failing_since: None,
             rate_limit: None,
             pacing: Pacing::default(),
+            hold: false,
+            held_since: None,
         }
     }
 

@@ -26,9 +26,6 @@ const ATTEMPTS_OF_AN_EVENT: f64 = 10.3;
 /// The default of `FANFARE_KEEP_PAYLOADS`, in days.
 const PAYLOADS: u64 = 30;
 
-/// The token of the administrator's session.
-pub(super) const TOKEN: &str = "bench-0123456789abcdef0123456789abcdef";
-
 pub(super) async fn run(
     stage: &Stage,
     plan: &Plan,
@@ -52,7 +49,6 @@ pub(super) async fn run(
     }
     keys(stage, database)?;
     progress(stage, database)?;
-    session(stage, database)?;
     seed::analyze(stage, database)?;
     report.add(PART, "filling", "s", begin.elapsed().as_secs_f64());
     let size = "-- bench_size\nselect pg_database_size(current_database()) / 1048576.0";
@@ -142,18 +138,6 @@ fn progress(stage: &Stage, database: &str) -> Result<()> {
         select now() - n * interval '1 minute', 'bench', 'bench', 'console', 'webhook.changed', 'webhook',
                replace(w.id::text, '-', ''), w.id, w.owner, w.owner_key
         from generate_series(1, 100) n cross join webhooks w"
-    );
-    stage.sql(database, &statement).map(drop)
-}
-
-/// An administrator's session.
-fn session(stage: &Stage, database: &str) -> Result<()> {
-    let statement = format!(
-        "-- bench_session
-        insert into accounts (name_key, name, password_hash, administrator)
-        values ('operator', 'operator', '', true);
-        insert into sessions (token_digest, account_key, account_generation, created_at, expires_at)
-        values (sha256('{TOKEN}'), 'operator', 1, now(), now() + interval '12 hours')"
     );
     stage.sql(database, &statement).map(drop)
 }

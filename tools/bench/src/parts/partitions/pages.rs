@@ -1,16 +1,12 @@
 //! The console's pages and the API's lists, each asked for as a browser or a program does.
 
-use std::time::Instant;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use chrono::{Days, Utc};
 use fanfare_store::Store;
 use fanfare_store::deliveries::DeliveryFilter;
-use reqwest::Client;
-use reqwest::header::{AUTHORIZATION, COOKIE};
 
-use super::fill::TOKEN;
-use super::{PART, quantile};
+use super::PART;
+use crate::console::Console;
 use crate::plan::Plan;
 use crate::progress::say;
 use crate::report::Report;
@@ -19,8 +15,7 @@ use crate::world::World;
 
 /// A console, and the paths that are asked for, each with the name of its figure.
 pub(super) struct Pages {
-    client: Client,
-    address: String,
+    console: Console,
     paths: Vec<(&'static str, String)>,
 }
 
@@ -32,7 +27,7 @@ impl Pages {
         world: &mut World,
         store: &Store,
     ) -> Result<Self> {
-        let address = world.start_console(stage).await?;
+        let console = Console::open(stage, world).await?;
         let webhooks = store.webhooks_list(None).await?;
         let stored = webhooks.iter().find(|webhook| webhook.owner.as_str().starts_with("owner"));
         let hook = stored.context("no webhook is stored")?.id;
@@ -84,40 +79,16 @@ impl Pages {
             ("audit", format!("{api}/audit")),
             ("dead letters", format!("{api}/dead-letters?queue=deliveries")),
         ];
-        Ok(Self { client: Client::builder().no_proxy().build()?, address, paths })
+        Ok(Self { console, paths })
     }
 
-    /// Asks for each of them some times, and adds the median and the 99th percentile of the times.
+    /// Asks for each of them.
     pub(super) async fn measure(&self, plan: &Plan, report: &mut Report, when: &str) -> Result<()> {
         say(&format!("partitions: {when}pages"));
         for (name, path) in &self.paths {
-            // The first ones plan statements, and load pages from the disk.
-            for _ in 0..2 {
-                self.get(path).await?;
-            }
-            let mut times = Vec::new();
-            for _ in 0..plan.partitions_calls {
-                times.push(self.get(path).await?);
-            }
-            for (quantile_name, share) in [("p50", 0.5), ("p99", 0.99)] {
-                let name = format!("{when}{name}, {quantile_name}");
-                report.add(PART, &name, "ms", quantile(&times, share));
-            }
+            let name = format!("{when}{name}");
+            self.console.measure(report, (PART, &name), path, plan.partitions_calls).await?;
         }
         Ok(())
-    }
-
-    /// Milliseconds from the request to the end of the answer.
-    async fn get(&self, path: &str) -> Result<f64> {
-        let url = format!("{}{path}", self.address);
-        let request = self.client.get(&url).header(AUTHORIZATION, format!("Bearer {TOKEN}"));
-        let request = request.header(COOKIE, format!("fanfare_session={TOKEN}"));
-        let start = Instant::now();
-        let answer = request.send().await.with_context(|| format!("asking for {path}"))?;
-        let status = answer.status();
-        let body = answer.text().await?;
-        let taken = start.elapsed().as_secs_f64() * 1e3;
-        ensure!(status == 200, "{path} answers {status}: {body}");
-        Ok(taken)
     }
 }

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use fanfare_store::retention::{Keep, Step};
 use fanfare_store::{PlanMode, Store};
 
-use super::{FILLED, PART, load, quantile};
+use super::{FILLED, PART, load};
+use crate::console::quantile;
 use crate::parts::ledger::Rows;
 use crate::parts::throughput::millis;
 use crate::plan::Plan;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{ImportArgs, advice, carry_out, plan, shown};
 use crate::input;
-use crate::output;
+use crate::output::{self, Misuse};
 use crate::settings::Settings;
 use crate::wiring;
 
@@ -32,6 +32,11 @@ pub(super) async fn import(
     context: &Context,
     settings: &Settings,
 ) -> anyhow::Result<()> {
+    if args.pause_old && settings.sending.shadow {
+        let text = "Fanfare is in shadow mode and sends nothing, so that nobody would send if the old \
+                    webhooks were paused; first set FANFARE_SHADOW=off for all processes";
+        return Err(Misuse(text.to_owned()).into());
+    }
     let (logins, takeover) = read(args, settings).await?;
     let entries: Vec<String> = takeover.found.iter().map(entry).collect();
     let entries: Vec<Entry<'_>> = entries.iter().map(|json| Entry { line: 1, json }).collect();

@@ -1,0 +1,26 @@
+//! Notices by the broker: an exchange to which anybody may bind a queue.
+
+use fanfare_broker::{Destination, Message, NOTICES_EXCHANGE, PublishError, Session};
+use fanfare_core::notice::Notice;
+
+use crate::NotTold;
+
+/// The media type of a structured `CloudEvent`.
+const CLOUD_EVENT: &str = "application/cloudevents+json";
+
+/// Publishes notices. One that no queue wants counts as told.
+pub(crate) async fn tell(session: &Session, notices: &[&Notice]) -> Result<(), NotTold> {
+    for notice in notices {
+        let destination = Destination::Exchange {
+            exchange: NOTICES_EXCHANGE.to_owned(),
+            routing_key: notice.says.code().to_owned(),
+        };
+        let mut message = Message::new(notice.cloud_event().to_string(), CLOUD_EVENT);
+        message.message_id = Some(notice.id.simple().to_string());
+        match session.publisher().publish(&destination, message).await {
+            Ok(()) | Err(PublishError::Unroutable { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
