@@ -28,6 +28,8 @@ fn webhook(number: u8, url: &str, secret: &str) -> Webhook {
         description: None,
         paused: false,
         paused_reason: None,
+        hold: false,
+        held_since: None,
         filters: Filters::parse::<&str>(&[]).unwrap(),
         headers: Headers::default(),
         properties: Properties::default(),

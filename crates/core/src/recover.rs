@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_was_missed_is_chosen_by_webhook_owner_and_time() {
-        let at = |seconds| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let choice = Choice { since: Some(at(0)), ..Choice::default() };
         let missed = Missed::of(&choice, at(60)).unwrap();
         assert_eq!((missed.from, missed.until), (at(0), at(60)));
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn deliveries_are_chosen_when_their_events_are_in_the_ledger() {
-        let at = |seconds| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         assert_eq!(settled_until(at(0), at(60)), at(0));
         assert_eq!(settled_until(at(0), at(4)), at(-6));
     }

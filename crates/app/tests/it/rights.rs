@@ -46,7 +46,7 @@ async fn another_users_webhook_does_not_exist_for_any_use_case() {
         webhooks::rotate(context, bob, id, None, Duration::ZERO).await.map(drop),
         webhooks::replace(context, bob, id, wanted(), skip).await,
         webhooks::patch(context, bob, id, Patch::default(), skip).await.map(drop),
-        webhooks::pause(context, bob, id).await,
+        webhooks::pause(context, bob, id, None).await,
         webhooks::resume(context, bob, id).await,
         webhooks::delete(context, bob, id).await,
     ];
@@ -137,7 +137,7 @@ async fn a_webhook_whose_secrets_can_not_be_opened_can_be_paused_and_deleted() {
     for actor in [Actor::of_operator("root", via()), Actor::of_administrator(name("root"), via())] {
         let found = webhooks::find(context, &actor, id).await.map(drop);
         assert!(matches!(found, Err(WebhookError::Store(_))), "{found:?}");
-        webhooks::pause(context, &actor, id).await.unwrap();
+        webhooks::pause(context, &actor, id, None).await.unwrap();
         webhooks::resume(context, &actor, id).await.unwrap();
     }
     webhooks::delete(context, &Actor::of_administrator(name("root"), via()), id).await.unwrap();
