@@ -29,7 +29,7 @@ async fn an_administrator_mends_a_dead_event() {
     assert!(letter.contains(&path) && letter.contains("Mend…"), "{letter}");
     assert_eq!(bob.get(&path).await.status, 404);
     let html = root.page(&path).await;
-    assert!(html.contains("unknown-filter") && html.contains("galaxies.&#60;b&#62;"), "{html}");
+    assert!(html.contains("bad-type") && html.contains("galaxies.&#60;b&#62;"), "{html}");
 
     let bad = bad.to_string();
     let fields = [("id", &*id), ("event", &*bad), ("publish", "yes")];
