@@ -229,9 +229,9 @@ async fn a_webhook_that_holds_gets_everything_once_when_it_is_resumed() {
     let hold = r#"{"paused":true,"whilePaused":"hold"}"#;
     let answer = anna.send("PATCH", &path, hold).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let held = answer.json();
-    assert_eq!((&held["paused"], &held["whilePaused"]), (&json!(true), &json!("hold")));
-    assert!(held["heldSince"].is_string(), "{held}");
+    let paused = answer.json();
+    assert_eq!((&paused["paused"], &paused["whilePaused"]), (&json!(true), &json!("hold")));
+    assert!(paused["heldSince"].is_string(), "{paused}");
     api.routed(5).await;
     api.world.deliveries(&webhook, "dropped", 1).await;
     assert_eq!(receiver.count(), 1);

@@ -53,12 +53,12 @@ async fn serve(stream: TcpStream, mails: Arc<Mutex<Vec<String>>>) -> std::io::Re
     while let Some(line) = lines.next_line().await? {
         let command = line.to_ascii_uppercase();
         if command.starts_with("MAIL") || command.starts_with("RCPT") {
-            mail.push_str(&format!("{line}\n"));
+            mail.extend([&*line, "\n"]);
         }
         if command == "DATA" {
             writing.write_all(b"354 go on\r\n").await?;
             while let Some(line) = lines.next_line().await?.filter(|line| line != ".") {
-                mail.push_str(&format!("{line}\n"));
+                mail.extend([&*line, "\n"]);
             }
             mails.lock().unwrap().push(std::mem::take(&mut mail));
         }

@@ -1,8 +1,8 @@
 //! Notices: somebody is told of a cause once while it lasts, and once when it is over.
 //!
 //! A cause is a condition of the installation or of one webhook. A router looks at the conditions once
-//! a minute ([`seen`]), and [`decide`] compares them with the causes that are open. A cause has stages: a webhook
-//! fails for an hour, for a day, is about to be paused, is paused. Each stage is told once. A cause is
+//! a minute ([`seen()`]), and [`decide()`] compares them with the causes that are open. A cause has
+//! stages: a webhook fails for an hour, for a day, is about to be paused, is paused. Each stage is told once. A cause is
 //! over when it was not seen for a quiet time, so that a condition that comes and goes is told once.
 //! [`Notice`] is what receivers get.
 

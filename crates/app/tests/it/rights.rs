@@ -109,7 +109,7 @@ async fn a_user_can_not_see_or_change_what_concerns_administrators() {
     assert!(matches!(mended, Err(MendError::NotAdministrator(_))), "{mended:?}");
     let keep = Keep { payloads: None, facts: None, audit: None, recognition: None };
     let limits = StorageLimits { keep, disk: None };
-    let shown = overview::show(context, bob, limits, Duration::ZERO).await.map(drop);
+    let shown = Box::pin(overview::show(context, bob, limits, Duration::ZERO)).await.map(drop);
     assert!(matches!(shown, Err(OverviewError::NotAdministrator(_))), "{shown:?}");
     let resource = Resource::parse("tasks/t1").unwrap();
     for result in [

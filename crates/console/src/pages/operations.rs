@@ -61,6 +61,7 @@ struct New {
 }
 
 /// An operation as it is shown.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Shown {
     path: String,
     kind: &'static str,

@@ -1,5 +1,7 @@
 //! Notices: whom routers tell what is wrong, and how.
 
+#![expect(clippy::doc_markdown, reason = "the command line's help is plain text")]
+
 use std::time::Duration;
 
 use clap::Args;
