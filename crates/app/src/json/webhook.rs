@@ -149,7 +149,8 @@ mod tests {
             r#""Secret":"0123456789abcdef0123456789abcdef","Description":null,"IsPaused":true,"#,
             r#""Filters":["reports.delete"],"Headers":{"X-A":"1"},"Properties":{"b":1,"a":"x"},"#,
             r#""User":"Anna","PausedReason":"the receiver answered 410","#,
-            r#""OwnerState":"disabled","RateLimit":null,"HeldUntil":null}"#,
+            r#""OwnerState":"disabled","RateLimit":null,"HeldUntil":null,"#,
+            r#""WhilePaused":"drop"}"#,
         );
         assert_eq!(text, expected);
     }

@@ -61,7 +61,7 @@ async fn check_lists_missing_parts_and_declares_nothing() {
     let session = Session::look(&config(&sandbox.amqp_url)).await.unwrap();
     for _ in 0..2 {
         let faults = session.check_topology().await.unwrap();
-        assert_eq!(faults.len(), 20 + 26);
+        assert_eq!(faults.len(), 21 + 26);
         assert!(faults.iter().all(|fault| fault.problem.starts_with("missing")));
     }
 }

@@ -6,7 +6,7 @@
 use axum::body::Bytes;
 use axum::http::header;
 use axum::response::IntoResponse;
-use fanfare_app::json::audit;
+use fanfare_app::json::{audit, notice};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi;
 
@@ -25,7 +25,7 @@ pub(crate) fn outline() -> OpenApi {
         ),
         servers((url = "/")),
         security(("bearer" = [])),
-        components(schemas(problem::Body, audit::Json<'static>)),
+        components(schemas(problem::Body, audit::Json<'static>, notice::Json<'static>)),
     )]
     struct Outline;
     <Outline as utoipa::OpenApi>::openapi()

@@ -51,6 +51,7 @@ async fn webhook_is_added_shown_paused_resumed_and_deleted() {
             "OwnerState",
             "RateLimit",
             "HeldUntil",
+            "WhilePaused",
         ]
     );
     assert_eq!(webhook["Secret"], secret);

@@ -39,6 +39,7 @@ impl All {
         router.system().retries_waiting([0; 18]);
         router.system().database_size("events", 0);
         router.system().directory_hold(None, 0);
+        router.system().notice_causes(&[]);
         let worker = Worker::new(for_worker, "deliveries.dead");
         worker.unpublished("delay", 0);
         let console = Console::new(for_console);
