@@ -105,8 +105,8 @@ impl Registry {
                 Counters::default(),
             )
         });
-        for by in reasons {
-            drop(family.get_or_create(&[("by", by)]));
+        for reason in reasons {
+            drop(family.get_or_create(&[("reason", reason)]));
         }
         self.webhooks_paused = Some(family.clone());
         family

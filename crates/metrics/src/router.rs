@@ -238,7 +238,7 @@ impl Router {
 
     /// Counts webhooks that were paused because their owners are other persons now.
     pub fn paused(&self, webhooks: usize) {
-        self.webhooks_paused.get_or_create(&[("by", OWNER_RECREATED)]).inc_by(number(webhooks));
+        self.webhooks_paused.get_or_create(&[("reason", OWNER_RECREATED)]).inc_by(number(webhooks));
     }
 
     /// Counts notices that were told in a way, and those that could not be told.

@@ -219,9 +219,9 @@ impl Worker {
     }
 
     /// Counts a webhook that was paused.
-    pub fn paused(&self, by: &PauseReason) {
-        let by = if *by == PauseReason::Gone { GONE } else { FAILING };
-        self.webhooks_paused.get_or_create(&[("by", by)]).inc();
+    pub fn paused(&self, reason: &PauseReason) {
+        let reason = if *reason == PauseReason::Gone { GONE } else { FAILING };
+        self.webhooks_paused.get_or_create(&[("reason", reason)]).inc();
     }
 
     /// Counts a message on a queue of jobs that is not a job and becomes a dead letter.

@@ -18,6 +18,7 @@ use fanfare_core::dead_letter::{Choice, Kind};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 
+use super::operations::OperationArgs;
 use super::{audit, deliveries, ids, users};
 use crate::operator::operator;
 use crate::output::{self, Misuse};
@@ -151,7 +152,7 @@ pub(crate) struct SettleArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    operation: bulk::OperationArgs,
+    operation: OperationArgs,
 }
 
 /// The arguments of `fanfare dead-letters restore`.

@@ -63,6 +63,33 @@ pub(crate) struct IdArgs {
     json: bool,
 }
 
+/// How an operation is made. Each of these options makes one.
+#[derive(Debug, clap::Args)]
+pub(super) struct OperationArgs {
+    /// Work on at most this number of letters a second, as an operation that goes on when this command
+    /// is ended
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub(super) rate: Option<Rate>,
+    /// Send each webhook one letter first, then up to ten at a time, and stop for those whose receiver
+    /// fails again; as an operation
+    #[arg(long)]
+    pub(super) canary: bool,
+    /// Add a remark to the operation
+    #[arg(long, value_name = "TEXT")]
+    pub(super) note: Option<String>,
+}
+
+impl OperationArgs {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.rate.is_some() || self.canary || self.note.is_some()
+    }
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    let number = text.parse().map_err(|_| "write a whole number of letters a second".to_owned())?;
+    Rate::of(number).map_err(|error| error.to_string())
+}
+
 /// Runs a command about operations.
 pub(crate) async fn run(command: Command, settings: &Settings) -> anyhow::Result<()> {
     let context = &wiring::context(settings, "operations")?;

@@ -11,10 +11,9 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use fanfare_core::access::administrator_key;
 use fanfare_core::audit::entry::OperationBegun;
 use fanfare_core::audit::{Author, Entry};
-use fanfare_core::ids::{BatchKey, WebhookId};
-use fanfare_core::job::AttemptRef;
+use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::operation::{ALL_BUT_ONE, Kind, Rate, STEP};
+use fanfare_core::operation::{Kind, Rate, STEP};
 use fanfare_core::recover::{Missed, ROUTED_WITHIN, Verdict, settled_until};
 use fanfare_core::resource::Resource;
 use fanfare_core::test_event::SOURCE;
@@ -23,7 +22,6 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::settle::Settled;
 use super::{Operation, read, select};
 use crate::audit;
 use crate::connection::Transaction;
@@ -260,37 +258,6 @@ async fn judge(
         Ok((verdict.ok_or(inconsistent)?, row.column("deliveries")?))
     };
     rows.iter().map(verdict).collect()
-}
-
-/// Begins the deliveries at these positions: those that are not planned are planned, and those that were
-/// dropped get a new series.
-pub(super) async fn begin(
-    transaction: &Transaction<'_>,
-    operation: &Operation,
-    positions: &[i64],
-    settled: &mut Settled,
-) -> Result<(), StoreError> {
-    const SQL: &str = include_str!("../sql/operation_recover.sql");
-    const TIMES: &str = "-- operation_recover_times
-        select min(received_at) as oldest, max(received_at) as newest from operation_letters
-        where operation = $1 and position = any($2)";
-    let row = transaction.query_one(TIMES, &[&operation.id, &positions]).await?;
-    let (oldest, newest): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) =
-        (row.column("oldest")?, row.column("newest")?);
-    let tries = if operation.canary { ALL_BUT_ONE } else { 0 };
-    let values: crate::statement::Values<'_> =
-        &[&operation.id, &positions, &oldest, &newest, &tries];
-    for row in transaction.query(SQL, values).await? {
-        if settled.count(row.column("refused")?) {
-            settled.due.push(AttemptRef {
-                batch: BatchKey(row.column("batch")?),
-                webhook: WebhookId(row.column("webhook")?),
-                sequence: row.column("sequence")?,
-                received_at: row.column("received_at")?,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// What was asked for, as people read it.

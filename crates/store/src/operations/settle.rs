@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use fanfare_core::audit::entry::Letter;
 use fanfare_core::audit::{Action, Entry};
 use fanfare_core::dead_letter::DiedBy;
@@ -10,13 +11,14 @@ use fanfare_core::job::{AttemptRef, Restart};
 use fanfare_core::operation::{ALL_BUT_ONE, Kind, Refusal};
 use tokio_postgres::Row;
 
-use super::{Operation, missed};
+use super::Operation;
 use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::kept::{Kept, RETURN_MARGIN, kept};
 use crate::letters::{leave, restart};
 use crate::rows::Columns as _;
+use crate::statement::Values;
 
 /// Reads the time of death in the header of an event's letter from its encoded properties. By it the
 /// letter's message leaves its queue, though the event may be refused again.
@@ -49,7 +51,7 @@ pub(super) async fn settle(
     let entries = match operation.kind {
         Kind::Discard => discard(transaction, operation, positions, &mut settled).await?,
         Kind::Recover => {
-            missed::begin(transaction, operation, positions, &mut settled).await?;
+            recover(transaction, operation, positions, &mut settled).await?;
             Vec::new()
         }
         Kind::Replay => {
@@ -186,4 +188,34 @@ fn entry(row: &Row, action: Action) -> Result<Entry, StoreError> {
         webhook: died.map(|died| died.webhook),
     };
     Ok(Entry::dead_letter(action, &letter))
+}
+
+/// Begins the deliveries at these positions: those that are not planned are planned, and those that were
+/// dropped get a new series.
+async fn recover(
+    transaction: &Transaction<'_>,
+    operation: &Operation,
+    positions: &[i64],
+    settled: &mut Settled,
+) -> Result<(), StoreError> {
+    const SQL: &str = include_str!("../sql/operation_recover.sql");
+    const TIMES: &str = "-- operation_recover_times
+        select min(received_at) as oldest, max(received_at) as newest from operation_letters
+        where operation = $1 and position = any($2)";
+    let row = transaction.query_one(TIMES, &[&operation.id, &positions]).await?;
+    let (oldest, newest): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) =
+        (row.column("oldest")?, row.column("newest")?);
+    let tries = if operation.canary { ALL_BUT_ONE } else { 0 };
+    let values: Values<'_> = &[&operation.id, &positions, &oldest, &newest, &tries];
+    for row in transaction.query(SQL, values).await? {
+        if settled.count(row.column("refused")?) {
+            settled.due.push(AttemptRef {
+                batch: BatchKey(row.column("batch")?),
+                webhook: WebhookId(row.column("webhook")?),
+                sequence: row.column("sequence")?,
+                received_at: row.column("received_at")?,
+            });
+        }
+    }
+    Ok(())
 }

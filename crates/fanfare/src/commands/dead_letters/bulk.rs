@@ -2,41 +2,14 @@
 
 use anyhow::bail;
 use fanfare_app::operations::{self, Plan, Request};
-use fanfare_core::operation::{Kind, Rate, State};
+use fanfare_core::operation::{Kind, State};
 
 use super::{Fate, SettleArgs};
-use crate::commands::operations::{failed, follow};
+use crate::commands::operations::{OperationArgs, failed, follow};
 use crate::operator::operator;
 use crate::output;
 use crate::settings::Settings;
 use crate::wiring;
-
-/// How an operation is made. Each of these options makes one.
-#[derive(Debug, clap::Args)]
-pub(in crate::commands) struct OperationArgs {
-    /// Work on at most this number of letters a second, as an operation that goes on when this command
-    /// is ended
-    #[arg(long, value_name = "N", value_parser = rate)]
-    pub(in crate::commands) rate: Option<Rate>,
-    /// Send each webhook one letter first, then up to ten at a time, and stop for those whose receiver
-    /// fails again; as an operation
-    #[arg(long)]
-    pub(in crate::commands) canary: bool,
-    /// Add a remark to the operation
-    #[arg(long, value_name = "TEXT")]
-    pub(in crate::commands) note: Option<String>,
-}
-
-impl OperationArgs {
-    pub(super) fn is_wanted(&self) -> bool {
-        self.rate.is_some() || self.canary || self.note.is_some()
-    }
-}
-
-fn rate(text: &str) -> Result<Rate, String> {
-    let number = text.parse().map_err(|_| "write a whole number of letters a second".to_owned())?;
-    Rate::of(number).map_err(|error| error.to_string())
-}
 
 /// Begins an operation, and follows it to its end.
 pub(super) async fn run(args: &SettleArgs, fate: Fate, settings: &Settings) -> anyhow::Result<()> {

@@ -10,8 +10,7 @@ use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::operation::{Kind, State};
 
-use super::{failed, follow, print};
-use crate::commands::dead_letters::bulk::OperationArgs;
+use super::{OperationArgs, failed, follow, print};
 use crate::commands::{audit, ids, users};
 use crate::operator::operator;
 use crate::output::{self, Misuse};
