@@ -164,6 +164,10 @@ async fn a_shadow_tells_what_the_report_server_does_otherwise(dialect: Dialect) 
     let requests = receiver.requests();
     let [one] = &requests[..] else { panic!("{requests:?}") };
     assert!(String::from_utf8_lossy(&one.body).contains(&report));
+    // Nor by a recovery: the receivers have it from the report server.
+    let recover = ["operations", "recover", "--webhook", &only_here, "--since", "1h", "--dry-run"];
+    let plan = world.json(&recover).await;
+    assert_eq!((&plan["count"], &plan["kept"]["shadow"]), (&json!(0), &json!(3)), "{plan}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,11 +87,13 @@ pub enum Verdict {
     Filter,
     /// The webhook is paused, and drops what happens meanwhile.
     WebhookPaused,
+    /// Shadow mode was on: the server beside Fanfare has sent it.
+    Shadow,
 }
 
 impl Verdict {
     /// All verdicts.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Send,
         Self::AlreadyDelivered,
         Self::Pending,
@@ -102,6 +104,7 @@ impl Verdict {
         Self::PayloadRemoved,
         Self::Filter,
         Self::WebhookPaused,
+        Self::Shadow,
     ];
 
     /// The stable code.
@@ -118,6 +121,7 @@ impl Verdict {
             Self::PayloadRemoved => "payload-removed",
             Self::Filter => "filter",
             Self::WebhookPaused => "webhook-paused",
+            Self::Shadow => "shadow",
         }
     }
 

@@ -155,6 +155,7 @@ fn left_out(code: &str) -> &str {
         Verdict::PayloadRemoved => "the payload was removed, so there is nothing to send",
         Verdict::Filter => "the webhook\u{2019}s filters don\u{2019}t match",
         Verdict::WebhookPaused => "the webhook is paused",
+        Verdict::Shadow => "shadow mode was on: the report server sent them",
     }
 }
 

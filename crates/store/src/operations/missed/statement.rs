@@ -120,6 +120,7 @@ macro_rules! judged {
                 when l.state in ('pending', 'retrying') or (l.state is null and d.planned)
                 then 'pending'
                 when l.state = 'dead' then 'dead'
+                when l.state = 'dropped' and l.reason = 'shadow' then 'shadow'
                 when d.removed then 'payload-removed'
                 when not d.was_allowed and d.is_unknown then 'access-unknown'
                 when not d.was_allowed then 'owner-could-not-read'
