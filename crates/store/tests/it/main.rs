@@ -16,6 +16,7 @@ mod pages_of_partitions;
 mod partitions;
 mod payloads;
 mod reconcile;
+mod recover;
 mod refold;
 mod refusals;
 mod retention;
