@@ -9,6 +9,7 @@ mod events;
 mod forgery;
 mod grid;
 mod hostile;
+mod notices;
 mod operations;
 mod proxies;
 mod resend;

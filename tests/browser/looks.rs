@@ -186,6 +186,7 @@ async fn every_page_is_accessible() {
     inspector.inspect("delivery", &format!("{page}/deliveries/{delivered}")).await;
     inspector.inspect("webhook-failing", &format!("/webhooks/{legacy}")).await;
     inspector.inspect("audit-of-an-owner", "/audit").await;
+    inspector.inspect("notices-of-an-owner", "/notices").await;
     inspector.inspect("resend", &format!("/webhooks/{legacy}/resend")).await;
     inspector.inspect("delivery-dead", &format!("/webhooks/{legacy}/deliveries/{dead}")).await;
     let open = "for (const it of document.querySelectorAll('details')) it.open = true";
@@ -202,6 +203,7 @@ async fn every_page_is_accessible() {
     inspector.inspect_current("grid-administrator").await;
     inspector.inspect("storage", "/storage").await;
     inspector.inspect("audit", "/audit").await;
+    inspector.inspect("notices", "/notices").await;
     inspector.inspect("dead-letters", "/dead-letters?text=execute").await;
     let letters = world.json(&["dead-letters", "list"]).await;
     let letter = format!("/dead-letters/letter?id={}", letters[0]["id"].as_str().unwrap());

@@ -4,7 +4,8 @@
 //! and watching deliveries). Read `visitor` first: it identifies the user, and checks that a form
 //! comes from a page of the console. Then `grid` (all webhooks), `edit` (a webhook's form),
 //! `webhook` and `deliveries` (one webhook and its deliveries), `signature` (why a signature does
-//! not match), `resend` (retrying failed deliveries), and `audit` (who did what). Administrators have
+//! not match), `resend` (retrying failed deliveries), `audit` (who did what), and `notices` (what needs a
+//! person). Administrators have
 //! `dead_letters` (what was given up), `mend` (the correction of a dead event), `events` (with
 //! `explanation`, which owners have too), `operations` (bulk work on it), `overview`, `directory`, `accounts`
 //! and `storage`. `components` has the
@@ -32,6 +33,7 @@ pub(crate) mod grid;
 mod health;
 mod history;
 pub(crate) mod mend;
+pub(crate) mod notices;
 pub(crate) mod operations;
 pub(crate) mod overview;
 mod page;
@@ -61,6 +63,8 @@ pub(crate) const WEBHOOKS: &str = "/webhooks";
 pub(crate) const OVERVIEW: &str = "/overview";
 /// The path of the audit trail.
 pub(crate) const AUDIT: &str = "/audit";
+/// The path of the notices.
+pub(crate) const NOTICES: &str = "/notices";
 /// The path of the events.
 pub(crate) const EVENTS: &str = "/events";
 /// The path of the dead letters.

@@ -124,8 +124,8 @@ fn v1() -> (Router<Shared>, OpenApi) {
 fn pages() -> Router<Shared> {
     use pages::{
         accounts, assets, audit, dead_letters, deletion, deliveries, delivery, directory, edit,
-        events, explanation, grid, mend, operations, overview, provider, resend, row, secret,
-        sign_in, signature, storage, test, webhook,
+        events, explanation, grid, mend, notices, operations, overview, provider, resend, row,
+        secret, sign_in, signature, storage, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
@@ -137,6 +137,7 @@ fn pages() -> Router<Shared> {
         .route(pages::WEBHOOKS, get(grid::show).post(edit::create))
         .route(pages::OVERVIEW, get(overview::show))
         .route(pages::AUDIT, get(audit::show))
+        .route(pages::NOTICES, get(notices::show))
         .route(pages::DEAD_LETTERS, get(dead_letters::list))
         .route("/events/event", get(events::show))
         .route("/dead-letters/letter", get(dead_letters::show))

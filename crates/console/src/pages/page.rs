@@ -35,6 +35,7 @@ pub(super) enum Part {
     /// For administrators.
     Overview,
     Audit,
+    Notices,
     /// For administrators.
     Events,
     /// For administrators.
@@ -82,6 +83,10 @@ impl Frame {
         self.part == Part::Audit
     }
 
+    pub(super) fn is_notices(&self) -> bool {
+        self.part == Part::Notices
+    }
+
     pub(super) fn is_events(&self) -> bool {
         self.part == Part::Events
     }
@@ -114,6 +119,11 @@ impl Frame {
     /// The same frame around the audit trail.
     pub(super) fn of_audit(self) -> Self {
         Self { part: Part::Audit, ..self }
+    }
+
+    /// The same frame around the notices.
+    pub(super) fn of_notices(self) -> Self {
+        Self { part: Part::Notices, ..self }
     }
 
     /// The same frame around the events.
