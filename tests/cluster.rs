@@ -23,6 +23,9 @@ const RESUMED: Duration = Duration::from_secs(15);
 /// What the publisher waits for an answer before it goes to another node.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// Looks one after the other at which all nodes have to be up.
+const WHOLE_LOOKS: usize = 50;
+
 /// Deliveries after a fault that show that the load flows.
 const FLOWING: usize = 100;
 
@@ -83,9 +86,15 @@ fn leader(cluster: &Cluster<'_>, by: usize) -> usize {
     cluster.leader_of("fanfare", "fanfare.deliveries", by).unwrap()
 }
 
+/// Waits until all nodes are up, and stay so. A node that was alone works for a moment before it
+/// finds that out and stops itself.
 async fn is_whole(cluster: &Cluster<'_>) {
-    eventually("all nodes are up", 3 * SOON, async || (0..NODES).all(|node| cluster.is_up(node)))
-        .await;
+    let mut looks = 0;
+    eventually("all nodes are up", 3 * SOON, async || {
+        looks = if (0..NODES).all(|node| cluster.is_up(node)) { looks + 1 } else { 0 };
+        looks >= WHOLE_LOOKS
+    })
+    .await;
 }
 
 /// Every fault of one node, one after the other.
@@ -116,6 +125,9 @@ async fn faults(cluster: &Cluster<'_>, receiver: &Receiver) {
         "the leader suspended",
         silence_after(receiver, || cluster.suspend(victim).unwrap()).await,
     );
+    let others = || (0..NODES).filter(|node| *node != victim);
+    eventually("the others miss it", SOON, async || others().all(|node| !cluster.is_up(node)))
+        .await;
     cluster.resume(victim).unwrap();
     is_whole(cluster).await;
 
