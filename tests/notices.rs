@@ -1,4 +1,4 @@
-//! Notices: operators are told once for each cause, in each way, and once when it is over.
+//! Notices: one for each cause, by each channel, and one when the cause is resolved.
 
 mod mail_server;
 
@@ -16,12 +16,12 @@ use crate::world::{SOON, World, event};
 use mail_server::MailServer;
 
 /// The steps at which routers end here.
-pub(crate) const STEPS: [Step; 1] = [Step::NoticesTold];
+pub(crate) const STEPS: [Step; 1] = [Step::NoticesSent];
 
 const SECRET: &str = "fedcba9876543210fedcba9876543210";
 const QUEUE: &str = "operators";
 
-/// An installation that looks each second, with the operator's receiver.
+/// An installation that checks each second, with the operator's receiver.
 async fn world_with(operator: &Receiver) -> World {
     World::new()
         .await
@@ -37,20 +37,24 @@ async fn bind(amqp: &Amqp) {
     amqp.bind(QUEUE, "fanfare.notices", "#").await.unwrap();
 }
 
-/// Waits until routers have looked this many times more.
-async fn looks(world: &World, times: u32) {
+/// Waits until routers have checked the conditions this many times more.
+async fn checks(world: &World, times: u32) {
     for _ in 0..times {
-        let look = "select next_look_at from notices_state";
-        let before = world.sql(look);
-        eventually("another look", SOON, async || world.sql(look) != before).await;
+        let next = "select next_check_at from notices_state";
+        let before = world.sql(next);
+        eventually("another check", SOON, async || world.sql(next) != before).await;
     }
 }
 
-/// Waits until this type of notice is listed, and told in each way.
-async fn told(world: &World, kind: &str) -> Value {
-    eventually(&format!("{kind} is told"), SOON, async || {
+/// Waits until this type of notice is listed, and sent by each channel.
+async fn sent(world: &World, kind: &str) -> Value {
+    eventually(&format!("{kind} is sent"), SOON, async || {
         let listed = world.json(&["notices", "list"]).await;
-        let of_kind = |it: &&Value| it["type"] == kind && !it["toldAt"].is_null();
+        let is_sent = |it: &Value| {
+            let channels = it["channels"].as_array().unwrap();
+            channels.iter().all(|channel| channel["state"] == "sent")
+        };
+        let of_kind = |it: &&Value| it["type"] == kind && is_sent(it);
         listed.as_array().unwrap().iter().find(of_kind).cloned().ok_or(listed)
     })
     .await
@@ -88,7 +92,7 @@ fn check_message(message: &Message, id: &Value, kind: &str) {
 }
 
 #[tokio::test]
-async fn webhook_that_is_gone_is_told_once_in_each_way_and_once_when_it_is_resumed() {
+async fn webhook_that_is_gone_has_one_notice_by_each_channel_and_one_when_it_is_resumed() {
     let (operator, receiver) = (Receiver::start().await, Receiver::start().await);
     let mail = MailServer::start().await;
     let world = world_with(&operator)
@@ -104,10 +108,10 @@ async fn webhook_that_is_gone_is_told_once_in_each_way_and_once_when_it_is_resum
     world.publish(&event()).await;
     worker.wait_for_line("paused a webhook whose receiver answered 410", SOON).await;
 
-    let notice = told(&world, "webhook.paused").await;
+    let notice = sent(&world, "webhook.paused").await;
     let facts = [&notice["webhook"], &notice["owner"], &notice["facts"]["reason"]];
     assert_eq!(facts, [&json!(webhook), &json!("anna"), &json!("gone")]);
-    looks(&world, 4).await;
+    checks(&world, 4).await;
     assert_eq!(listed(&world).await, ["webhook.paused"]);
     let requests = operator.requests();
     assert_eq!(requests.len(), 1, "{requests:?}");
@@ -126,9 +130,9 @@ async fn webhook_that_is_gone_is_told_once_in_each_way_and_once_when_it_is_resum
     }
 
     world.fanfare(&["webhooks", "resume", &webhook]).await;
-    let recovered = told(&world, "webhook.recovered").await;
-    assert_eq!(recovered["cause"], notice["cause"]);
-    assert_ne!(recovered["id"], notice["id"]);
+    let resolved = sent(&world, "webhook.resolved").await;
+    assert_eq!(resolved["cause"], notice["cause"]);
+    assert_ne!(resolved["id"], notice["id"]);
 }
 
 #[tokio::test]
@@ -138,18 +142,18 @@ async fn dead_letters_that_arrive_are_one_notice() {
     let webhook = world.webhook("http://192.0.2.1/hook").await;
     let _router = world.start("router").await;
     world.insert_dead(&webhook, 200);
-    let notice = told(&world, "dead-letters.arriving").await;
+    let notice = sent(&world, "dead-letters.arriving").await;
     assert_eq!(notice["facts"]["count"], 200, "{notice}");
     assert_eq!(notice["facts"]["reasons"], json!({ "exhausted": 200 }));
     world.insert_dead(&webhook, 100);
-    looks(&world, 3).await;
+    checks(&world, 3).await;
     assert_eq!(listed(&world).await, ["dead-letters.arriving"]);
     assert_eq!(operator.count(), 1);
 }
 
-/// A router ends when it has told a notice, before it has noted that.
+/// A router ends when it has sent a notice, before it has noted that.
 #[tokio::test]
-async fn notice_that_a_router_told_as_it_died_is_told_again_with_the_same_id() {
+async fn notice_that_a_router_sent_as_it_died_is_sent_again_with_the_same_id() {
     let operator = Receiver::start().await;
     let world = world_with(&operator).await.with("FANFARE_NOTICES_QUIET", "10m");
     let webhook = world.webhook("http://192.0.2.1/hook").await;
@@ -157,12 +161,12 @@ async fn notice_that_a_router_told_as_it_died_is_told_again_with_the_same_id() {
     let amqp = world.amqp().await;
     amqp.declare_exchange("fanfare.notices", &[]).await.unwrap();
     bind(&amqp).await;
-    let failpoint = format!("{}=return", Step::NoticesTold.name());
+    let failpoint = format!("{}=return", Step::NoticesSent.name());
     let mut router = world.spawn_with_envs("router", &[("FAILPOINTS", &failpoint)]);
     router.wait_exit(SOON).await;
     let _routers = (world.start("router").await, world.start("router").await);
-    let notice = told(&world, "dead-letters.arriving").await;
-    looks(&world, 2).await;
+    let notice = sent(&world, "dead-letters.arriving").await;
+    checks(&world, 2).await;
     assert_eq!(listed(&world).await, ["dead-letters.arriving"]);
     let requests = operator.requests();
     let posted = requests.iter().map(|request| request.header("webhook-id").unwrap().to_owned());
@@ -175,11 +179,11 @@ async fn notice_that_a_router_told_as_it_died_is_told_again_with_the_same_id() {
     assert_eq!(ids.into_iter().collect::<Vec<_>>(), [notice["id"].as_str().unwrap()]);
     assert!((1..=2).contains(&requests.len()), "{requests:?}");
     assert!((1..=2).contains(&messages.len()), "{messages:?}");
-    assert!(requests.len() + messages.len() > 2, "nothing was told twice");
+    assert!(requests.len() + messages.len() > 2, "nothing was sent twice");
 }
 
 #[tokio::test]
-async fn mail_server_that_is_away_delays_neither_other_ways_nor_deliveries() {
+async fn mail_server_that_is_away_delays_neither_other_channels_nor_deliveries() {
     let (operator, receiver) = (Receiver::start().await, Receiver::start().await);
     let world = world_with(&operator)
         .await
@@ -193,7 +197,12 @@ async fn mail_server_that_is_away_delays_neither_other_ways_nor_deliveries() {
     operator.wait_for(1, SOON).await;
     eventually("the failure is listed", SOON, async || {
         let notice = world.json(&["notices", "list"]).await[0].clone();
-        let failed = notice["failures"]["mail"].is_string() && notice["waiting"] == json!(["mail"]);
+        let channels = notice["channels"].as_array().unwrap();
+        let state = |code| {
+            let channel = channels.iter().find(|it| it["channel"] == code).unwrap();
+            (channel["state"].as_str().unwrap(), channel["failure"].is_string())
+        };
+        let failed = state("mail") == ("waiting", true) && state("webhook") == ("sent", false);
         if failed { Ok(()) } else { Err(notice) }
     })
     .await;
@@ -213,11 +222,11 @@ async fn mail_server_that_is_away_delays_neither_other_ways_nor_deliveries() {
         assert!(!text.contains("p4ssw0rd"), "{text}");
     }
     let posts = operator.requests().iter().filter(|request| request.method == "POST").count();
-    assert_eq!(posts, 1, "the doctor tells nothing");
+    assert_eq!(posts, 1, "the doctor sends no notice");
 }
 
 #[tokio::test]
-async fn former_secret_is_told_before_it_ends() {
+async fn former_secret_has_a_notice_before_it_ends() {
     let api = Api::start().await;
     let anna = api.sign_in("anna").await;
     let world = &api.world;
@@ -229,27 +238,27 @@ async fn former_secret_is_told_before_it_ends() {
         assert_eq!(rotated.status, 200, "{rotated:?}");
     }
     let _router = world.spawn_with_envs("router", &[("FANFARE_NOTICES_EVERY", "1s")]);
-    let notice = told(world, "secret.ending").await;
+    let notice = sent(world, "secret.ending").await;
     assert_eq!(notice["webhook"], json!(webhook));
-    looks(world, 3).await;
+    checks(world, 3).await;
     assert_eq!(listed(world).await, ["secret.ending"]);
 }
 
 #[tokio::test]
-async fn directory_that_is_not_complete_is_told_and_then_recovers() {
+async fn directory_that_is_not_complete_has_a_notice_and_is_resolved() {
     let operator = Receiver::start().await;
     let world = world_with(&operator).await;
     let _router = world.start("router").await;
-    told(&world, "directory.incomplete").await;
+    sent(&world, "directory.incomplete").await;
     world.directory_of_anna().await;
-    told(&world, "directory.recovered").await;
+    sent(&world, "directory.resolved").await;
     let bodies: Vec<Value> = operator
         .requests()
         .iter()
         .map(|request| serde_json::from_slice(&request.body).unwrap())
         .collect();
     let kinds: Vec<&Value> = bodies.iter().map(|body| &body["type"]).collect();
-    assert_eq!(kinds, ["fanfare.directory.incomplete", "fanfare.directory.recovered"]);
+    assert_eq!(kinds, ["fanfare.directory.incomplete", "fanfare.directory.resolved"]);
 }
 
 #[tokio::test]
@@ -262,7 +271,7 @@ async fn users_see_the_notices_about_their_own_webhooks_alone() {
     let gone = "update webhooks set paused = true, paused_reason = 'gone'";
     api.world.sql(gone);
     let _router = api.world.start("router").await;
-    told(&api.world, "webhook.paused").await;
+    sent(&api.world, "webhook.paused").await;
     let count = async |user: &crate::api_v1::User| {
         let page = user.read("/api/v1/notices").await;
         page["items"].as_array().unwrap().len()

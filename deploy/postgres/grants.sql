@@ -53,10 +53,11 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant insert on attempts to fanfare_router;
     grant select, insert on discards to fanfare_router;
     grant insert on audit to fanfare_router;
-    -- Notices: what it sees of webhooks is neither an address nor a secret.
+    -- Notices: it sees neither addresses nor secrets of webhooks.
     grant select on webhook_conditions to fanfare_router;
     grant select, update on notices_state to fanfare_router;
-    grant select, insert, update, delete on notice_causes, notices to fanfare_router;
+    grant select, insert, update, delete on notice_causes, notices, notice_sends
+        to fanfare_router;
     -- The months of the audit trail. What it pauses, a trigger writes there.
     grant execute on function make_audit_partitions(integer) to fanfare_router;
 end if;
@@ -132,7 +133,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
         on directory_versions, directory_grants, directory_members, directory_state,
            directory_snapshots, directory_gaps, directory_refusals, directory_departures
         to fanfare_console;
-    grant select on notices to fanfare_console;
+    grant select on notices, notice_sends to fanfare_console;
     -- Entries of the audit trail are added, and never changed.
     grant select, insert on audit to fanfare_console;
 end if;

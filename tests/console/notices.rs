@@ -26,17 +26,17 @@ async fn owners_see_the_notices_of_their_webhooks_and_administrators_see_all() {
     assert!(html.contains("There is no notice."), "{html}");
 
     world.publish(&event()).await;
-    let html = eventually("the pause is told", SOON, async || {
+    let html = eventually("the notice of the pause", SOON, async || {
         let html = root.page("/notices").await;
         if html.contains("webhook.paused") { Ok(html) } else { Err(html) }
     })
     .await;
-    for text in ["was paused (gone)", "127.0.0.1", &format!("/webhooks/{webhook}"), "Told"] {
+    for text in ["was paused (gone)", "127.0.0.1", &format!("/webhooks/{webhook}"), "Exchange: "] {
         assert!(html.contains(text), "{text}: {html}");
     }
     assert!(!html.contains("token=abc"), "{html}");
     let html = anna.page("/notices").await;
-    assert!(html.contains("was paused (gone)") && !html.contains(">Told<"), "{html}");
+    assert!(html.contains("was paused (gone)") && !html.contains("Exchange: "), "{html}");
     assert!(bob.page("/notices").await.contains("There is no notice."));
     let older = root.page("/notices?after=00000000000000000000000000000000").await;
     assert!(older.contains("There are no older notices."), "{older}");

@@ -16,7 +16,7 @@ pub enum AccountError {
     #[error("there is no such account")]
     Unknown,
     /// The account is the actor's own.
-    #[error("nobody can disable the account that they use")]
+    #[error("you cannot disable your own account")]
     Own,
     /// The database did not answer, or refused the statement.
     #[error(transparent)]

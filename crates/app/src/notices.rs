@@ -1,8 +1,9 @@
 //! The use case of notices: list them.
 
 use fanfare_core::name::Name;
+use fanfare_core::notice::Channel;
 use fanfare_store::StoreError;
-use fanfare_store::notices::Listed;
+use fanfare_store::notices::{Listed, Send, SendState};
 use uuid::Uuid;
 
 use crate::{Actor, Context, NotAdministrator};
@@ -27,7 +28,7 @@ pub enum NoticeError {
 }
 
 /// Lists a page of notices, the newest first. A user gets those about the user's own webhooks, without
-/// the failures to tell them, which concern operators.
+/// the channels of operators.
 ///
 /// # Errors
 ///
@@ -48,8 +49,16 @@ pub async fn list(
     let next = notices.last().map(|listed| listed.notice.id).filter(|_| more);
     if !actor.is_administrator() {
         for listed in &mut notices {
-            listed.failures.clear();
+            listed.sends.retain(|send| send.channel.is_owners());
+            listed.sends.iter_mut().for_each(hide_mail_server);
         }
     }
     Ok(NoticePage { notices, next })
+}
+
+/// Replaces the failure of a mail, which may show the operator's mail server.
+fn hide_mail_server(send: &mut Send) {
+    if send.channel == Channel::OwnerMail && send.state == SendState::Waiting {
+        send.failure = send.failure.take().map(|_| "the mail server did not take it".to_owned());
+    }
 }

@@ -24,7 +24,7 @@
 //!    what receivers got from another server.
 //! 7. [`audit`] makes the entries of the audit trail. [`operation`] decides how bulk operations of
 //!    administrators go on, and [`mend`] checks the correction of a dead event.
-//! 8. [`notice`] decides which notices are told while a cause lasts.
+//! 8. [`notice`] decides which notices there are while a cause is open.
 //! 9. [`password`] checks the passwords of local accounts, and [`spans`] has the target of spans.
 
 pub mod access;

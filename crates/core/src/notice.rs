@@ -1,11 +1,12 @@
-//! Notices: somebody is told of a cause once while it lasts, and once when it is over.
+//! Notices: one is sent for each stage of a cause while it is open, and one when it is resolved.
 //!
-//! A cause is a condition of the installation or of one webhook. A router looks at the conditions once
+//! A cause is a condition of the installation or of one webhook. A router checks the conditions once
 //! a minute ([`seen()`]), and [`decide()`] compares them with the causes that are open. A cause has
-//! stages: a webhook fails for an hour, for a day, is about to be paused, is paused. Each stage is told once. A cause is
-//! over when it was not seen for a quiet time, so that a condition that comes and goes is told once.
-//! [`Notice`] is what receivers get.
+//! stages: a webhook fails for an hour, for a day, is about to be paused, is paused. Each stage has one
+//! notice. A cause is resolved when it was not seen for a quiet time, so that a condition that comes and
+//! goes has one notice. [`Notice`] is what receivers get, and [`Channel`] says by what it is sent.
 
+mod channel;
 mod decide;
 mod message;
 mod seen;
@@ -16,11 +17,12 @@ use uuid::Uuid;
 
 use crate::ids::WebhookId;
 
+pub use channel::Channel;
 pub use decide::{Finding, Open, Seen, Step, decide};
 pub use message::time;
 pub use seen::{DirectoryFacts, Letters, Limits, Observed, WebhookState, seen};
 
-/// The longest time before a pause, or before the end of a secret, at which it is told.
+/// The longest time before a pause, or before the end of a secret, at which there is a notice of it.
 const AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// What a notice is about, without its stage.
@@ -61,12 +63,12 @@ impl About {
         Self::ALL.into_iter().find(|about| about.code() == code)
     }
 
-    /// Whether the end of the cause is told. A secret that has ended says nothing new.
-    fn tells_end(self) -> bool {
+    /// Whether there is a notice when the cause is resolved. The end of a secret was in the notice before.
+    fn has_resolved_notice(self) -> bool {
         self != Self::Secret
     }
 
-    /// The time after which a cause that lasts is told again, because it has new facts.
+    /// The time after which an open cause has another notice, because it has new facts.
     fn repeats_after(self) -> Option<TimeDelta> {
         (self == Self::DeadLetters).then_some(TimeDelta::days(1))
     }
@@ -148,39 +150,39 @@ impl Stage {
     }
 }
 
-/// What a notice says.
+/// The type of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Says {
-    /// A cause has reached a stage, or lasts.
-    Begun(Stage),
-    /// A cause is over.
-    Recovered(About),
+pub enum Kind {
+    /// A cause is open, and has reached this stage.
+    Open(Stage),
+    /// A cause is resolved.
+    Resolved(About),
 }
 
-impl Says {
+impl Kind {
     /// All types of notices.
     pub fn all() -> impl Iterator<Item = Self> {
-        let ends = About::ALL.into_iter().filter(|about| about.tells_end());
-        Stage::ALL.into_iter().map(Self::Begun).chain(ends.map(Self::Recovered))
+        let ends = About::ALL.into_iter().filter(|about| about.has_resolved_notice());
+        Stage::ALL.into_iter().map(Self::Open).chain(ends.map(Self::Resolved))
     }
 
-    /// The type of the notice, which is its routing key, too.
+    /// The stable code, which is the routing key, too.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
-            Self::Begun(stage) => stage.code(),
-            Self::Recovered(About::Webhook) => "webhook.recovered",
-            Self::Recovered(About::Secret) => "secret.ended",
-            Self::Recovered(About::DeadLetters) => "dead-letters.ceased",
-            Self::Recovered(About::Deliveries) => "deliveries.recovered",
-            Self::Recovered(About::Directory) => "directory.recovered",
+            Self::Open(stage) => stage.code(),
+            Self::Resolved(About::Webhook) => "webhook.resolved",
+            Self::Resolved(About::Secret) => "secret.resolved",
+            Self::Resolved(About::DeadLetters) => "dead-letters.resolved",
+            Self::Resolved(About::Deliveries) => "deliveries.resolved",
+            Self::Resolved(About::Directory) => "directory.resolved",
         }
     }
 
     /// The value with this code.
     #[must_use]
     pub fn parse(code: &str) -> Option<Self> {
-        Self::all().find(|says| says.code() == code)
+        Self::all().find(|kind| kind.code() == code)
     }
 }
 
@@ -197,11 +199,11 @@ pub struct Concerned {
 /// A notice. It holds no secret, no payload, and of an address only the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
-    /// The same each time that it is told, so that receivers recognise repetitions.
+    /// The same each time that it is sent, so that receivers recognise repetitions.
     pub id: Uuid,
     /// The cause; all of its notices have the same.
     pub cause: Uuid,
-    pub says: Says,
+    pub kind: Kind,
     /// The webhook; `None` if it is about the whole installation.
     pub webhook: Option<Concerned>,
     /// When it was decided.
@@ -246,13 +248,13 @@ mod tests {
 
     #[test]
     fn codes_are_different_and_lead_back() {
-        for says in Says::all() {
-            assert_eq!(Says::parse(says.code()), Some(says));
-            let about = match says {
-                Says::Begun(stage) => stage.about(),
-                Says::Recovered(about) => about,
+        for kind in Kind::all() {
+            assert_eq!(Kind::parse(kind.code()), Some(kind));
+            let about = match kind {
+                Kind::Open(stage) => stage.about(),
+                Kind::Resolved(about) => about,
             };
-            assert!(says.code().starts_with(about.code()), "{}", says.code());
+            assert!(kind.code().starts_with(about.code()), "{}", kind.code());
         }
     }
 

@@ -115,6 +115,6 @@ steps! {
     /// The jobs and events of a bulk operation's step are confirmed.
     OperationPublishes = "operation-publishes" refines "Reconciles",
 
-    /// A router has told notices, and has not noted that.
-    NoticesTold = "notices-told" refines "Reconciles",
+    /// A router has sent notices, and has not noted that.
+    NoticesSent = "notices-sent" refines "Reconciles",
 }

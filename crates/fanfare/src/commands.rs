@@ -75,7 +75,7 @@ pub(crate) enum Command {
     /// List, show, pause, resume and cancel bulk operations on dead letters
     #[command(subcommand)]
     Operations(operations::Command),
-    /// List notices: what somebody was told about the installation and its webhooks
+    /// List notices: what is wrong with the installation and its webhooks, and to whom that was sent
     #[command(subcommand)]
     Notices(notices::Command),
     /// Show the partitions of the ledger and of the audit trail with their ages and sizes, drop those

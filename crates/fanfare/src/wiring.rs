@@ -105,7 +105,7 @@ pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
     .context("failed to make the HTTP client")
 }
 
-/// What routers tell operators, and how.
+/// The notices that routers send to operators.
 pub(crate) fn notices(settings: &Settings) -> anyhow::Result<fanfare_notices::Config> {
     let notices = &settings.notices;
     let time = |time| TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);

@@ -73,7 +73,7 @@ impl SystemGauges {
             webhooks_held: registry.gauge("webhooks_held", "Webhooks whose receivers asked to wait, so that nothing is sent to them now"),
             notice_causes: registry.family(
                 "notice_causes",
-                "Causes of notices that last, by the worst stage that was told",
+                "Open causes of notices, by the worst stage that they have reached",
                 Gauges::default(),
             ),
             partitions_ahead: registry.seconds(
@@ -112,7 +112,7 @@ impl SystemGauges {
         self.webhooks_held.set(count);
     }
 
-    /// Notes how many causes of notices last, by the worst stage that was told.
+    /// Notes how many causes of notices are open, by the worst stage that they have reached.
     pub fn notice_causes(&self, open: &[(Stage, i64)]) {
         for stage in Stage::ALL {
             let count = open.iter().find(|(it, _)| *it == stage).map_or(0, |(_, count)| *count);

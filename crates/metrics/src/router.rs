@@ -20,8 +20,8 @@ const DIRECTORY: &str = "directory";
 const UNKNOWN: &str = "unknown";
 /// The reason for which routers pause webhooks.
 const OWNER_RECREATED: &str = "owner-recreated";
-/// The ways in which notices are told.
-const WAYS: [&str; 3] = ["exchange", "webhook", "mail"];
+/// The channels by which notices are sent.
+const CHANNELS: [&str; 5] = ["exchange", "webhook", "mail", "owner-webhook", "owner-mail"];
 
 /// The families of a router.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Router {
     batches: Batches,
     republished: Counter,
     webhooks_paused: Counters<1>,
-    notices_told: Counters<1>,
+    notices_sent: Counters<1>,
     notices_failed: Counters<1>,
     clock_offset: Gauge<f64, AtomicU64>,
     system: SystemGauges,
@@ -132,15 +132,15 @@ impl Router {
             batches: Batches::new(registry),
             republished: registry.counter("deliveries_republished", "Deliveries whose jobs were lost and published again"),
             webhooks_paused: registry.webhooks_paused([OWNER_RECREATED]),
-            notices_told: registry.family(
-                "notices_told",
-                "Notices that were told, by way",
-                counters(WAYS.map(|way| [("way", way)])),
+            notices_sent: registry.family(
+                "notices_sent",
+                "Notices that were sent, by channel",
+                counters(CHANNELS.map(|channel| [("channel", channel)])),
             ),
             notices_failed: registry.family(
                 "notices_failed",
-                "Notices that could not be told, each time, by way; they are told later",
-                counters(WAYS.map(|way| [("way", way)])),
+                "Failed tries to send a notice, by channel; each is tried again",
+                counters(CHANNELS.map(|channel| [("channel", channel)])),
             ),
             clock_offset: registry.clock_offset(),
             system: SystemGauges::new(registry),
@@ -241,10 +241,10 @@ impl Router {
         self.webhooks_paused.get_or_create(&[("reason", OWNER_RECREATED)]).inc_by(number(webhooks));
     }
 
-    /// Counts notices that were told in a way, and those that could not be told.
-    pub fn notices(&self, way: &'static str, told: usize, failed: usize) {
-        self.notices_told.get_or_create(&[("way", way)]).inc_by(number(told));
-        self.notices_failed.get_or_create(&[("way", way)]).inc_by(number(failed));
+    /// Counts notices that were sent by a channel, and those that could not be sent.
+    pub fn notices(&self, channel: &'static str, sent: usize, failed: usize) {
+        self.notices_sent.get_or_create(&[("channel", channel)]).inc_by(number(sent));
+        self.notices_failed.get_or_create(&[("channel", channel)]).inc_by(number(failed));
     }
 
     /// The gauges of the whole installation.

@@ -3,17 +3,17 @@
 use fanfare_broker::{Destination, Message, NOTICES_EXCHANGE, PublishError, Session};
 use fanfare_core::notice::Notice;
 
-use crate::NotTold;
+use crate::NotSent;
 
 /// The media type of a structured `CloudEvent`.
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 
-/// Publishes notices. One that no queue wants counts as told.
-pub(crate) async fn tell(session: &Session, notices: &[&Notice]) -> Result<(), NotTold> {
+/// Publishes notices. One that no queue wants counts as sent.
+pub(crate) async fn send(session: &Session, notices: &[Notice]) -> Result<(), NotSent> {
     for notice in notices {
         let destination = Destination::Exchange {
             exchange: NOTICES_EXCHANGE.to_owned(),
-            routing_key: notice.says.code().to_owned(),
+            routing_key: notice.kind.code().to_owned(),
         };
         let mut message = Message::new(notice.cloud_event().to_string(), CLOUD_EVENT);
         message.message_id = Some(notice.id.simple().to_string());

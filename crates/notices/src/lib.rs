@@ -1,42 +1,42 @@
-//! Notices: somebody is told what is wrong, once for each cause while it lasts.
+//! Notices: the check of the installation for causes, and the sending of what follows from it.
 //!
-//! A [`round`] looks at the installation, which one process at a time does, and then tells what is due
-//! in each [`Way`]. The ways work side by side, so that one that fails does not delay the others. A
-//! notice that could not be told is tried again in a later round, with the same id.
+//! A [`round`] checks the conditions of the installation, which one process at a time does, and then
+//! sends what is due by each [`Channel`]. The channels work side by side, so that one that fails does
+//! not delay the others. A notice that could not be sent is tried again in a later round, with the same
+//! id.
 
+mod error;
 mod exchange;
 mod mail;
-mod way;
 mod webhook;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_broker::Session;
 use fanfare_core::chain::chain;
-use fanfare_core::notice::{Limits, Notice};
+use fanfare_core::notice::{Channel, Limits, Notice};
 use fanfare_failpoints::failpoint;
-use fanfare_store::notices::Due;
 use fanfare_store::{Store, StoreError};
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
+pub use error::NotSent;
 pub use lettre::message::{Mailbox, Mailboxes};
 pub use mail::{BadServer, Mail, Server, address, addresses};
-pub use way::{NotTold, Way};
 pub use webhook::Webhook;
 
-/// The most notices that are told at a time.
+/// The most notices of a channel that are taken at a time.
 const AT_ONCE: i64 = 8;
-/// The longest time for telling them in one way. The store offers them again after half a minute.
-const TELL_TIME: Duration = Duration::from_secs(20);
+/// The longest time for sending them. The store offers them again after half a minute.
+const SEND_TIME: Duration = Duration::from_secs(20);
 
-/// What is told, and how.
+/// When conditions count, and by what notices are sent.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// From which times on conditions are told.
+    /// From which times on conditions count.
     pub limits: Limits,
-    /// The time between two looks at the installation.
+    /// The time between two checks of the installation.
     pub every: Duration,
     /// The operator's webhook.
     pub webhook: Option<Webhook>,
@@ -45,145 +45,154 @@ pub struct Config {
 }
 
 impl Config {
-    /// The ways in which notices are told.
+    /// The channels of operators.
     #[must_use]
-    pub fn ways(&self) -> Vec<Way> {
-        let webhook = self.webhook.as_ref().map(|_| Way::Webhook);
-        let mail = self.mail.as_ref().map(|_| Way::Mail);
-        [Some(Way::Exchange), webhook, mail].into_iter().flatten().collect()
+    pub fn channels(&self) -> Vec<Channel> {
+        let webhook = self.webhook.as_ref().map(|_| Channel::Webhook);
+        let mail = self.mail.as_ref().map(|_| Channel::Mail);
+        [Some(Channel::Exchange), webhook, mail].into_iter().flatten().collect()
     }
 
-    async fn tell(
+    /// Sends notices by a channel. One that is not set any more has nothing to do.
+    async fn send(
         &self,
-        way: Way,
-        notices: &[&Notice],
+        channel: Channel,
+        notices: &[Notice],
         session: &Session,
         now: DateTime<Utc>,
-    ) -> Result<(), NotTold> {
-        match way {
-            Way::Exchange => exchange::tell(session, notices).await,
-            Way::Webhook => match &self.webhook {
-                Some(webhook) => webhook.tell(notices, now).await,
-                None => Ok(()),
-            },
-            Way::Mail => match &self.mail {
-                Some(mail) => mail.tell(notices).await,
-                None => Ok(()),
-            },
+    ) -> Result<(), NotSent> {
+        match (channel, &self.webhook, &self.mail) {
+            (Channel::Exchange, ..) => exchange::send(session, notices).await,
+            (Channel::Webhook, Some(webhook), _) => webhook.send(notices, now).await,
+            (Channel::Mail, _, Some(mail)) => mail.send(notices).await,
+            (Channel::Webhook | Channel::Mail | Channel::OwnerWebhook | Channel::OwnerMail, ..) => {
+                Ok(())
+            }
         }
     }
 }
 
-/// What became of the notices of a way.
+/// What became of the notices of a channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Those that were told.
-    pub told: usize,
-    /// Those that could not be told, and are told later.
+pub struct Sent {
+    /// Those that were sent.
+    pub sent: usize,
+    /// Those that could not be sent, and are tried later.
     pub failed: usize,
 }
 
-/// Looks at the installation if it is time, and tells what is due. `on_told` is called with what became
-/// of the notices of a way.
+/// Checks the installation if it is time, and sends what is due by the channels of operators. `on_sent`
+/// is called with what became of the notices of a channel.
 ///
 /// # Errors
 ///
-/// [`StoreError`]: the rest is told in the next round.
+/// [`StoreError`]: the rest is sent in the next round.
 pub async fn round(
     config: &Config,
     store: &Store,
     session: &Session,
-    on_told: impl Fn(Way, Told),
+    on_sent: impl Fn(Channel, Sent),
 ) -> Result<(), StoreError> {
-    let ways: Vec<&str> = config.ways().into_iter().map(Way::code).collect();
-    if let Some(new) = store.notices_look(&config.limits, config.every, &ways).await? {
+    let channels = config.channels();
+    if let Some(new) = store.notices_check(&config.limits, config.every, &channels).await? {
         if new > 0 {
-            tracing::info!(notices = new, "there is something to tell");
+            tracing::info!(notices = new, "there are new notices");
         }
         store.notices_sweep().await?;
     }
-    // A way that has failed is not tried again in this round, so that a server that does not answer
-    // costs one time-out, and not one for each notice.
-    let mut failed = BTreeSet::new();
-    loop {
-        let due = store.notices_due(AT_ONCE).await?;
-        let telling = Telling { config, store, session, due: &due, failed: &failed };
-        let [exchange, webhook, mail] = Way::ALL;
-        let told =
-            tokio::try_join!(telling.way(exchange), telling.way(webhook), telling.way(mail))?;
-        for (way, told) in Way::ALL.into_iter().zip([told.0, told.1, told.2]) {
-            on_told(way, told);
-            if told.failed > 0 {
-                failed.insert(way);
-            }
-        }
-        if i64::try_from(due.len()).unwrap_or(AT_ONCE) < AT_ONCE {
-            return Ok(());
-        }
-    }
+    let sender = Sender { config, store, session };
+    let [exchange, webhook, mail] = Channel::OPERATORS;
+    tokio::try_join!(
+        sender.channel(exchange, &on_sent),
+        sender.channel(webhook, &on_sent),
+        sender.channel(mail, &on_sent)
+    )?;
+    Ok(())
 }
 
-/// The telling of notices that are due.
-struct Telling<'a> {
+/// The sending of notices by the channels of operators.
+struct Sender<'a> {
     config: &'a Config,
     store: &'a Store,
     session: &'a Session,
-    due: &'a [Due],
-    /// The ways that have failed in this round.
-    failed: &'a BTreeSet<Way>,
 }
 
-impl Telling<'_> {
-    /// Tells the notices that wait for a way, and notes what became of them.
-    async fn way(&self, way: Way) -> Result<Told, StoreError> {
-        let waits = |due: &&Due| due.waiting.iter().any(|it| it == way.code());
-        let notices: Vec<&Notice> = self.due.iter().filter(waits).map(|due| &due.notice).collect();
-        let mut told = Told::default();
-        if self.failed.contains(&way) {
-            return Ok(told);
+impl Sender<'_> {
+    /// Sends everything that is due by a channel, up to the first failure: a server that does not answer
+    /// costs one time-out, and not one for each notice.
+    async fn channel(
+        &self,
+        channel: Channel,
+        on_sent: &impl Fn(Channel, Sent),
+    ) -> Result<(), StoreError> {
+        loop {
+            let due = self.store.notices_due(channel, AT_ONCE).await?;
+            if due.is_empty() {
+                return Ok(());
+            }
+            let sent = self.batch(channel, &due).await?;
+            on_sent(channel, sent);
+            if sent.failed > 0 {
+                return Ok(());
+            }
         }
-        let deadline = Instant::now() + TELL_TIME;
-        for some in notices.chunks(way.at_a_time()) {
-            let now = self.store.clock().now();
-            let telling = self.config.tell(way, some, self.session, now);
-            let result = match timeout_at(deadline, telling).await {
+    }
+
+    async fn batch(&self, channel: Channel, due: &[Notice]) -> Result<Sent, StoreError> {
+        let deadline = Instant::now() + SEND_TIME;
+        let mut sent = 0;
+        for some in due.chunks(at_a_time(channel)) {
+            let sending = self.config.send(channel, some, self.session, self.store.clock().now());
+            let result = match timeout_at(deadline, sending).await {
                 Ok(result) => result,
-                Err(_) => Err(NotTold::Late { seconds: TELL_TIME.as_secs() }),
+                Err(_) => Err(NotSent::Late { seconds: SEND_TIME.as_secs() }),
             };
             if let Err(error) = result {
-                let rest = notices.get(told.told..).unwrap_or_default();
-                told.failed = rest.len();
-                self.note_failed(way, rest, &error).await?;
-                break;
+                let rest = due.get(sent..).unwrap_or_default();
+                note_failed(self.store, channel, rest, &error).await?;
+                return Ok(Sent { sent, failed: rest.len() });
             }
-            failpoint!(NoticesTold);
-            self.note_told(way, some).await?;
-            told.told += some.len();
+            failpoint!(NoticesSent);
+            note_sent(self.store, channel, some).await?;
+            sent += some.len();
         }
-        Ok(told)
+        Ok(Sent { sent, failed: 0 })
     }
+}
 
-    async fn note_told(&self, way: Way, notices: &[&Notice]) -> Result<(), StoreError> {
-        for notice in notices {
-            let (id, says, way) = (notice.id.simple(), notice.says.code(), way.code());
-            tracing::info!(notice.id = %id, notice.says = says, way, "told a notice");
-            self.store.notice_told(notice.id, way).await?;
-        }
-        Ok(())
+/// How many notices a channel sends together.
+fn at_a_time(channel: Channel) -> usize {
+    match channel {
+        Channel::Exchange | Channel::Webhook | Channel::OwnerWebhook => 1,
+        Channel::Mail | Channel::OwnerMail => 100,
     }
+}
 
-    async fn note_failed(
-        &self,
-        way: Way,
-        notices: &[&Notice],
-        error: &NotTold,
-    ) -> Result<(), StoreError> {
-        let (way, error) = (way.code(), chain(error));
-        let count = notices.len();
-        tracing::warn!(way, notices = count, error, "failed to tell notices; they are told later");
-        for notice in notices {
-            self.store.notice_failed(notice.id, way, &error).await?;
-        }
-        Ok(())
+async fn note_sent(store: &Store, channel: Channel, notices: &[Notice]) -> Result<(), StoreError> {
+    for notice in notices {
+        let (id, kind) = (notice.id.simple(), notice.kind.code());
+        tracing::info!(notice.id = %id, notice.r#type = kind, channel = channel.code(), "sent a notice");
     }
+    store.notices_sent(&ids(notices), channel).await
+}
+
+async fn note_failed(
+    store: &Store,
+    channel: Channel,
+    notices: &[Notice],
+    error: &NotSent,
+) -> Result<(), StoreError> {
+    let (count, error) = (notices.len(), chain(error));
+    let code = channel.code();
+    tracing::warn!(
+        channel = code,
+        notices = count,
+        error,
+        "failed to send notices; they are tried again"
+    );
+    store.notices_failed(&ids(notices), channel, &error).await
+}
+
+fn ids(notices: &[Notice]) -> Vec<Uuid> {
+    notices.iter().map(|notice| notice.id).collect()
 }

@@ -8,7 +8,7 @@ use lettre::message::{Mailbox, Mailboxes};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use thiserror::Error;
 
-use crate::NotTold;
+use crate::NotSent;
 
 /// How long the mail server may take for each step.
 const STEP_TIME: Duration = Duration::from_secs(10);
@@ -73,24 +73,24 @@ impl Mail {
     ///
     /// # Errors
     ///
-    /// [`NotTold::MailServer`] says what the server or the connection lacks.
-    pub async fn check(&self) -> Result<(), NotTold> {
+    /// [`NotSent::MailServer`] says what the server or the connection lacks.
+    pub async fn check(&self) -> Result<(), NotSent> {
         match self.server.0.test_connection().await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(NotTold::MailServerSilent),
-            Err(error) => Err(NotTold::MailServer(error)),
+            Ok(false) => Err(NotSent::MailServerSilent),
+            Err(error) => Err(NotSent::MailServer(error)),
         }
     }
 
     /// Sends one mail with these notices.
-    pub(crate) async fn tell(&self, notices: &[&Notice]) -> Result<(), NotTold> {
-        let mail = self.write(notices).map_err(NotTold::Unwritable)?;
-        self.server.0.send(mail).await.map(drop).map_err(NotTold::MailServer)
+    pub(crate) async fn send(&self, notices: &[Notice]) -> Result<(), NotSent> {
+        let mail = self.write(notices).map_err(NotSent::Unwritable)?;
+        self.server.0.send(mail).await.map(drop).map_err(NotSent::MailServer)
     }
 
-    fn write(&self, notices: &[&Notice]) -> Result<Message, lettre::error::Error> {
+    fn write(&self, notices: &[Notice]) -> Result<Message, lettre::error::Error> {
         let subject = match notices {
-            [one] => format!("Fanfare: {}", one.says.code()),
+            [one] => format!("Fanfare: {}", one.kind.code()),
             several => format!("Fanfare: {} notices", several.len()),
         };
         let ids: Vec<String> =
@@ -99,7 +99,7 @@ impl Mail {
             .iter()
             .map(|notice| {
                 let (at, id) = (fanfare_core::notice::time(notice.at), notice.id.simple());
-                format!("{}\n{at}, {}, notice {id}\n", notice.sentence(), notice.says.code())
+                format!("{}\n{at}, {}, notice {id}\n", notice.sentence(), notice.kind.code())
             })
             .collect();
         let mut mail = Message::builder()

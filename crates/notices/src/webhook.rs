@@ -9,7 +9,7 @@ use fanfare_core::request::UnsignedRequest;
 use fanfare_core::webhook::{Headers, Secret, WebhookUri};
 use fanfare_outbound::Client;
 
-use crate::NotTold;
+use crate::NotSent;
 
 /// The operator's webhook.
 #[derive(Debug, Clone)]
@@ -23,30 +23,26 @@ pub struct Webhook {
 
 impl Webhook {
     /// Posts notices, one by one, up to the first that is not taken.
-    pub(crate) async fn tell(
-        &self,
-        notices: &[&Notice],
-        now: DateTime<Utc>,
-    ) -> Result<(), NotTold> {
+    pub(crate) async fn send(&self, notices: &[Notice], now: DateTime<Utc>) -> Result<(), NotSent> {
         for notice in notices {
             self.post(notice.id, notice.cloud_event().to_string().into(), now).await?;
         }
         Ok(())
     }
 
-    /// Asks the address whether its server answers, whatever the answer is. Nothing is told.
+    /// Asks the address whether its server answers, whatever the answer is. Nothing is sent.
     ///
     /// # Errors
     ///
-    /// [`NotTold`]: there is no answer.
-    pub async fn check(&self) -> Result<(), NotTold> {
+    /// [`NotSent`]: there is no answer.
+    pub async fn check(&self) -> Result<(), NotSent> {
         let answered = self.client.reach(&self.uri).await;
         answered
             .map(drop)
-            .map_err(|(failure, detail)| NotTold::NoAnswer { failure: failure.code(), detail })
+            .map_err(|(failure, detail)| NotSent::NoAnswer { failure: failure.code(), detail })
     }
 
-    async fn post(&self, id: uuid::Uuid, body: Bytes, now: DateTime<Utc>) -> Result<(), NotTold> {
+    async fn post(&self, id: uuid::Uuid, body: Bytes, now: DateTime<Utc>) -> Result<(), NotSent> {
         let headers = UnsignedRequest {
             own: &Headers::default(),
             secrets: std::slice::from_ref(&self.secret),
@@ -57,9 +53,9 @@ impl Webhook {
         };
         match self.client.post(&self.uri, &headers.sign(), body.clone()).await {
             Answer::Response { status: 200..300, .. } => Ok(()),
-            Answer::Response { status, .. } => Err(NotTold::Refused { status }),
+            Answer::Response { status, .. } => Err(NotSent::Refused { status }),
             Answer::Failed { failure, detail } => {
-                Err(NotTold::NoAnswer { failure: failure.code(), detail })
+                Err(NotSent::NoAnswer { failure: failure.code(), detail })
             }
         }
     }

@@ -12,7 +12,7 @@
 //! `maintenance` removes old rows, `retention` makes and drops the ledger's partitions, and `gauges`
 //! measures the queues and the ledger. `restoring` publishes kept messages that the broker has lost.
 //! `letters` keeps the queues of dead letters and their index the same, and `operations` makes the steps
-//! of administrators' bulk operations. `notices` tells operators what is wrong. Any number of routers run at the same time.
+//! of administrators' bulk operations. `notices` sends operators notices of what is wrong. Any number of routers run at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;

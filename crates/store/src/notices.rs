@@ -1,48 +1,69 @@
-//! Notices: the open causes, what is seen of the installation, and what is still to be told.
+//! Notices: the open causes, the conditions of the installation, and what is still to be sent.
 //!
-//! One transaction looks, decides and writes, and it holds the row of `notices_state`, so that one
-//! router at a time does so. What it decided is told after it, at least once: a way that has told a
-//! notice is removed from the notice's `waiting`, and a process that ends in between leaves it there.
+//! One transaction checks, decides and writes, and it holds the row of `notices_state`, so that one
+//! router at a time does so. The notices are sent after it, at least once: a notice has a row in
+//! `notice_sends` for each channel, and a process that ends between the sending and the note of it
+//! leaves the row as it was.
 
-mod look;
-mod tell;
+mod check;
+mod sends;
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
-use fanfare_core::notice::{Concerned, Notice, Says, Stage};
-use serde_json::{Map, Value};
+use fanfare_core::notice::{Channel, Concerned, Kind, Notice, Stage};
+use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection::Acting;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
-
-pub use tell::Due;
+use crate::statement::Run;
 
 /// A notice with what became of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     pub notice: Notice,
-    /// The ways in which it is still to be told.
-    pub waiting: Vec<String>,
-    /// When the last way had told it.
-    pub told_at: Option<DateTime<Utc>>,
-    /// The last failure of each way that has failed.
-    pub failures: Map<String, Value>,
+    /// The channels by which it was sent, or is to be sent.
+    pub sends: Vec<Send>,
 }
 
-macro_rules! select {
-    ($name:literal, $rest:literal) => {
-        concat!(
-            "-- ",
-            $name,
-            "\nselect id, cause, says, webhook, owner, host, at, facts, waiting, tries, failures, told_at
-            from notices ",
-            $rest
-        )
-    };
+/// The sending of a notice by one channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Send {
+    pub channel: Channel,
+    pub state: SendState,
+    /// When it was sent.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Why the last try failed, or why it is not sent at all.
+    pub failure: Option<String>,
+}
+
+/// The state of the sending of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendState {
+    /// It is still to be sent.
+    Waiting,
+    /// It was sent.
+    Sent,
+    /// It was given up, or may not be sent.
+    NotSent,
+}
+
+impl SendState {
+    /// The stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Sent => "sent",
+            Self::NotSent => "not-sent",
+        }
+    }
 }
 
 impl Store {
@@ -53,25 +74,28 @@ impl Store {
         after: Option<Uuid>,
         limit: i64,
     ) -> Result<Vec<Listed>, StoreError> {
-        const SQL: &str = select!(
-            "notices",
-            "where ($1::text is null or owner_key = $1)
-               and ($2::uuid is null
-                    or (at, id) < (select n.at, n.id from notices n where n.id = $2))
-             order by at desc, id desc limit $3"
-        );
+        const SQL: &str = "-- notices
+            select id, cause, type, webhook, owner, host, at, facts from notices
+            where ($1::text is null or owner_key = $1)
+              and ($2::uuid is null
+                   or (at, id) < (select n.at, n.id from notices n where n.id = $2))
+            order by at desc, id desc limit $3";
         let client = self.connection("list notices").await?;
         let owner = owner.map(Name::key);
         let rows = client.query(SQL, &[&owner, &after, &limit]).await?;
-        rows.iter().map(listed).collect()
+        let notices = rows.iter().map(notice).collect::<Result<Vec<_>, _>>()?;
+        let mut sends = sends(&client, &notices).await?;
+        let listed = |notice: Notice| {
+            let sends = sends.remove(&notice.id).unwrap_or_default();
+            Listed { notice, sends }
+        };
+        Ok(notices.into_iter().map(listed).collect())
     }
-}
 
-impl Store {
-    /// Counts the open causes, by the worst stage that was told.
+    /// Counts the open causes, by the worst stage that they have reached.
     pub async fn notice_causes(&self) -> Result<Vec<(Stage, i64)>, StoreError> {
         const SQL: &str = "-- notice_causes
-            select stage, count(*) from notice_causes where closed_at is null group by stage";
+            select stage, count(*) from notice_causes where resolved_at is null group by stage";
         let client = self.connection("count the causes of notices").await?;
         let rows = client.query(SQL, &[]).await?;
         let one = |row: &Row| {
@@ -83,14 +107,29 @@ impl Store {
     }
 }
 
-fn listed(row: &Row) -> Result<Listed, StoreError> {
-    let failures: Value = row.column("failures")?;
-    Ok(Listed {
-        notice: notice(row)?,
-        waiting: row.column("waiting")?,
-        told_at: row.column("told_at")?,
-        failures: failures.as_object().cloned().unwrap_or_default(),
-    })
+/// The sends of notices, by notice.
+async fn sends(
+    client: &Acting<impl Run>,
+    notices: &[Notice],
+) -> Result<HashMap<Uuid, Vec<Send>>, StoreError> {
+    const SQL: &str = "-- notice_sends
+        select notice, channel, sent_at, next_try_at is not null as waiting, failure
+        from notice_sends where notice = any($1) order by notice, channel";
+    let ids: Vec<Uuid> = notices.iter().map(|notice| notice.id).collect();
+    let mut sends: HashMap<Uuid, Vec<Send>> = HashMap::new();
+    for row in &client.query(SQL, &[&ids]).await? {
+        let sent_at: Option<DateTime<Utc>> = row.column("sent_at")?;
+        let state = match (sent_at, row.column("waiting")?) {
+            (Some(_), _) => SendState::Sent,
+            (None, true) => SendState::Waiting,
+            (None, false) => SendState::NotSent,
+        };
+        let channel = Channel::parse(row.column("channel")?)
+            .ok_or(StoreError::Inconsistent { table: "notice_sends", column: "channel" })?;
+        let send = Send { channel, state, sent_at, failure: row.column("failure")? };
+        sends.entry(row.column("notice")?).or_default().push(send);
+    }
+    Ok(sends)
 }
 
 fn notice(row: &Row) -> Result<Notice, StoreError> {
@@ -102,7 +141,7 @@ fn notice(row: &Row) -> Result<Notice, StoreError> {
     Ok(Notice {
         id: row.column("id")?,
         cause: row.column("cause")?,
-        says: Says::parse(row.column("says")?).ok_or(inconsistent("says"))?,
+        kind: Kind::parse(row.column("type")?).ok_or(inconsistent("type"))?,
         webhook: webhook.map(|id| Concerned {
             id: WebhookId(id),
             owner: owner.unwrap_or_default(),

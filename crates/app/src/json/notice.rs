@@ -1,27 +1,27 @@
 //! A notice in JSON.
 
-use fanfare_store::notices::Listed;
+use fanfare_store::notices::{Listed, Send};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::clock::rfc3339;
 
-/// A notice: what somebody was told about the installation or a webhook.
+/// A notice: a message about the installation or a webhook.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Notice)]
 pub struct Json<'a> {
-    /// 32 hex digits; the same each time that the notice is told.
+    /// 32 hex digits; the same each time that the notice is sent.
     id: String,
     /// Its type, such as `webhook.paused`.
     r#type: &'static str,
     /// The cause, 32 hex digits; all of its notices have the same.
     cause: String,
-    /// When it was decided.
+    /// When it was made.
     #[schema(format = DateTime)]
     at: String,
-    /// What it says, in English.
+    /// What it kind, in English.
     text: String,
     /// The webhook that it is about; `null` if it is about the whole installation.
     webhook: Option<String>,
@@ -32,14 +32,24 @@ pub struct Json<'a> {
     /// Further facts, which depend on the type.
     #[schema(value_type = Object)]
     facts: &'a Map<String, Value>,
-    /// The ways in which it is still to be told: `exchange`, `webhook`, `mail`.
-    waiting: &'a [String],
-    /// When the last way had told it; `null` before.
+    /// The channels by which it was sent or is to be sent. Users see only those of their own.
+    channels: Vec<Sending<'a>>,
+}
+
+/// The sending of a notice by one channel.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NoticeSending)]
+pub struct Sending<'a> {
+    /// `exchange`, `webhook` or `mail` of the operators; `owner-webhook` or `owner-mail` of the owner.
+    channel: &'static str,
+    /// `waiting` until it is sent, `sent`, or `not-sent`: it was given up, or may not be sent.
+    state: &'static str,
+    /// When it was sent; `null` if it was not.
     #[schema(format = DateTime)]
-    told_at: Option<String>,
-    /// Why ways have not told it, by way.
-    #[schema(value_type = Object)]
-    failures: &'a Map<String, Value>,
+    sent_at: Option<String>,
+    /// Why the last try failed, or why it is not sent; `null` if no try failed.
+    failure: Option<&'a str>,
 }
 
 /// A notice in JSON.
@@ -49,7 +59,7 @@ pub fn json(listed: &Listed) -> Json<'_> {
     let webhook = notice.webhook.as_ref();
     Json {
         id: notice.id.simple().to_string(),
-        r#type: notice.says.code(),
+        r#type: notice.kind.code(),
         cause: notice.cause.simple().to_string(),
         at: rfc3339(notice.at),
         text: notice.sentence(),
@@ -57,8 +67,15 @@ pub fn json(listed: &Listed) -> Json<'_> {
         owner: webhook.map(|webhook| webhook.owner.as_str()),
         host: webhook.map(|webhook| webhook.host.as_str()),
         facts: &notice.facts,
-        waiting: &listed.waiting,
-        told_at: listed.told_at.map(rfc3339),
-        failures: &listed.failures,
+        channels: listed.sends.iter().map(sending).collect(),
+    }
+}
+
+fn sending(send: &Send) -> Sending<'_> {
+    Sending {
+        channel: send.channel.code(),
+        state: send.state.code(),
+        sent_at: send.sent_at.map(rfc3339),
+        failure: send.failure.as_deref(),
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn list(
             _ => None,
         },
         problem: match query.text("problem") {
-            "own" => Some("You can’t disable the account that you use."),
+            "own" => Some("You can’t disable your own account."),
             "unknown" => Some("There is no such account any more."),
             _ => None,
         },

@@ -1,12 +1,12 @@
-//! Notices: what the service has told about the installation for administrators, and for others what it
-//! has told about their own webhooks. The page is in the address.
+//! Notices: for administrators those about the installation and all webhooks, for others those about
+//! their own webhooks. The page is in the address.
 
 use askama::Template;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use fanfare_app::notices::{self, NoticeError};
-use fanfare_store::notices::Listed;
+use fanfare_store::notices::{Listed, Send, SendState};
 use uuid::Uuid;
 
 use super::components::Moment;
@@ -14,7 +14,7 @@ use super::deliveries::query;
 use super::error::PageError;
 use super::page::{Frame, page};
 use super::visitor::Visitor;
-use super::{NOTICES, fields};
+use super::{NOTICES, fields, text};
 use crate::app::Shared;
 
 /// The number of notices on a page.
@@ -37,9 +37,16 @@ struct Row {
     sentence: String,
     /// The webhook's id, and its owner.
     webhook: Option<(String, String)>,
-    told_at: Option<Moment>,
-    /// The ways in which it is still to be told, and why that has failed.
-    waiting: Vec<(String, Option<String>)>,
+    sends: Vec<Sending>,
+}
+
+/// The sending of a notice by one channel.
+struct Sending {
+    channel: &'static str,
+    sent_at: Option<Moment>,
+    /// Whether it is still to be sent.
+    waits: bool,
+    failure: Option<String>,
 }
 
 /// `GET`: shows the page.
@@ -62,17 +69,18 @@ pub(crate) async fn show(
 
 fn row(listed: &Listed) -> Row {
     let notice = &listed.notice;
-    let why = |way: &String| {
-        let failure = listed.failures.get(way).and_then(|it| it.as_str()).map(str::to_owned);
-        (way.clone(), failure)
+    let sending = |send: &Send| Sending {
+        channel: text::channel(send.channel),
+        sent_at: send.sent_at.map(Moment),
+        waits: send.state == SendState::Waiting,
+        failure: send.failure.clone(),
     };
     Row {
         at: Moment(notice.at),
-        kind: notice.says.code(),
+        kind: notice.kind.code(),
         sentence: notice.sentence(),
         webhook: notice.webhook.as_ref().map(|it| (it.id.to_string(), it.owner.clone())),
-        told_at: listed.told_at.map(Moment),
-        waiting: listed.waiting.iter().map(why).collect(),
+        sends: listed.sends.iter().map(sending).collect(),
     }
 }
 

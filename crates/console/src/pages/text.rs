@@ -3,6 +3,7 @@
 use fanfare_app::operations::Held;
 use fanfare_core::audit::{Action, Door};
 use fanfare_core::explain::OwnerState;
+use fanfare_core::notice::Channel;
 use fanfare_core::operation::{Refusal, State as OperationState};
 use fanfare_core::outcome::State;
 use fanfare_core::recover::Verdict;
@@ -37,6 +38,17 @@ pub(super) fn verdict(code: &str) -> &str {
         "no-access" => "Its owner may not read the resource",
         "unknown" => "The reason is not known any more",
         other => other,
+    }
+}
+
+/// The name of a channel of notices.
+pub(super) fn channel(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Exchange => "Exchange",
+        Channel::Webhook => "Operator’s webhook",
+        Channel::Mail => "Operators’ mail",
+        Channel::OwnerWebhook => "Owner’s address",
+        Channel::OwnerMail => "Owner’s mail",
     }
 }
 

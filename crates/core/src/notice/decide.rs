@@ -1,4 +1,4 @@
-//! Which notices are told, and which causes are over.
+//! Which notices there are to send, and which causes are resolved.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,10 +15,10 @@ pub struct Open {
     pub id: Uuid,
     pub about: About,
     pub webhook: Option<WebhookId>,
-    /// The worst stage that was told.
-    pub told: Stage,
-    /// When it was told last.
-    pub told_at: DateTime<Utc>,
+    /// The worst stage that it has reached.
+    pub worst: Stage,
+    /// When its last notice was made.
+    pub noticed_at: DateTime<Utc>,
     /// Since when it is not seen any more; `None` while it is.
     pub absent_since: Option<DateTime<Utc>>,
 }
@@ -37,29 +37,29 @@ pub struct Finding {
 pub struct Seen {
     /// The conditions that hold; at most one of each cause.
     pub findings: Vec<Finding>,
-    /// Webhooks that were deleted, or paused by a person: they do not recover.
-    pub closed: HashSet<WebhookId>,
+    /// Webhooks that were deleted, or paused by a person: their causes are resolved without a notice.
+    pub withdrawn: HashSet<WebhookId>,
 }
 
 /// A change of the causes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// A cause begins, and is told.
-    Begin(Finding),
-    /// An open cause is told again, because it is at a worse stage or has new facts.
-    Tell { cause: Uuid, finding: Finding, is_worse: bool },
+    /// A cause is new, and has a notice.
+    Open(Finding),
+    /// An open cause has another notice, because it is at a worse stage or has new facts.
+    Update { cause: Uuid, finding: Finding, is_worse: bool },
     /// An open cause is seen again.
     Present(Uuid),
     /// An open cause is not seen any more.
     Absent(Uuid),
-    /// An open cause is over; `told` says whether that is told.
-    End { cause: Uuid, told: bool },
+    /// An open cause is resolved; `notice` says whether there is a notice of that.
+    Resolve { cause: Uuid, notice: bool },
 }
 
 type Key = (About, Option<WebhookId>);
 
 /// Compares the open causes with what was seen. `quiet` is the time after which a cause that is not
-/// seen any more is over.
+/// seen any more is resolved.
 #[must_use]
 pub fn decide(open: &[Open], seen: Seen, quiet: TimeDelta, now: DateTime<Utc>) -> Vec<Step> {
     let mut by_key: HashMap<Key, &Open> =
@@ -68,42 +68,42 @@ pub fn decide(open: &[Open], seen: Seen, quiet: TimeDelta, now: DateTime<Utc>) -
     for finding in seen.findings {
         let key = (finding.stage.about(), finding.webhook.as_ref().map(|webhook| webhook.id));
         match by_key.remove(&key) {
-            None => steps.push(Step::Begin(finding)),
+            None => steps.push(Step::Open(finding)),
             Some(open) => {
                 if open.absent_since.is_some() {
                     steps.push(Step::Present(open.id));
                 }
-                let is_worse = finding.stage > open.told;
+                let is_worse = finding.stage > open.worst;
                 if is_worse || is_due_again(open, now) {
-                    steps.push(Step::Tell { cause: open.id, finding, is_worse });
+                    steps.push(Step::Update { cause: open.id, finding, is_worse });
                 }
             }
         }
     }
     // In the order of the list, so that the result does not depend on hashes.
     let absent = open.iter().filter(|it| by_key.contains_key(&(it.about, it.webhook)));
-    steps.extend(absent.filter_map(|open| not_seen(open, &seen.closed, quiet, now)));
+    steps.extend(absent.filter_map(|open| not_seen(open, &seen.withdrawn, quiet, now)));
     steps
 }
 
 fn is_due_again(open: &Open, now: DateTime<Utc>) -> bool {
-    open.about.repeats_after().is_some_and(|after| now - open.told_at >= after)
+    open.about.repeats_after().is_some_and(|after| now - open.noticed_at >= after)
 }
 
 fn not_seen(
     open: &Open,
-    closed: &HashSet<WebhookId>,
+    withdrawn: &HashSet<WebhookId>,
     quiet: TimeDelta,
     now: DateTime<Utc>,
 ) -> Option<Step> {
     let cause = open.id;
-    if open.webhook.is_some_and(|webhook| closed.contains(&webhook)) {
-        return Some(Step::End { cause, told: false });
+    if open.webhook.is_some_and(|webhook| withdrawn.contains(&webhook)) {
+        return Some(Step::Resolve { cause, notice: false });
     }
     match open.absent_since {
         None => Some(Step::Absent(cause)),
         Some(since) if now - since >= quiet => {
-            Some(Step::End { cause, told: open.about.tells_end() })
+            Some(Step::Resolve { cause, notice: open.about.has_resolved_notice() })
         }
         Some(_) => None,
     }
@@ -115,11 +115,11 @@ mod tests {
 
     use super::*;
 
-    /// The causes as the database would keep them, and the notices that were told.
+    /// The causes as the database would keep them, and the notices that were sent.
     #[derive(Default)]
     struct World {
         open: Vec<Open>,
-        told: Vec<(i64, &'static str)>,
+        sent: Vec<(i64, &'static str)>,
         next: u128,
     }
 
@@ -140,12 +140,13 @@ mod tests {
     }
 
     impl World {
-        fn look(&mut self, minute: i64, stages: &[Stage], closed: bool) {
-            let closed = closed.then_some(WebhookId(Uuid::from_u128(7))).into_iter().collect();
+        fn look(&mut self, minute: i64, stages: &[Stage], withdrawn: bool) {
+            let withdrawn =
+                withdrawn.then_some(WebhookId(Uuid::from_u128(7))).into_iter().collect();
             let findings = stages.iter().copied().map(finding).collect();
             let now = at(minute);
             for step in
-                decide(&self.open, Seen { findings, closed }, TimeDelta::minutes(QUIET), now)
+                decide(&self.open, Seen { findings, withdrawn }, TimeDelta::minutes(QUIET), now)
             {
                 self.apply(step, minute);
             }
@@ -154,28 +155,28 @@ mod tests {
         fn apply(&mut self, step: Step, minute: i64) {
             let now = at(minute);
             match step {
-                Step::Begin(finding) => {
+                Step::Open(finding) => {
                     self.next += 1;
-                    self.told.push((minute, finding.stage.code()));
+                    self.sent.push((minute, finding.stage.code()));
                     self.open.push(Open {
                         id: Uuid::from_u128(self.next),
                         about: finding.stage.about(),
                         webhook: finding.webhook.map(|webhook| webhook.id),
-                        told: finding.stage,
-                        told_at: now,
+                        worst: finding.stage,
+                        noticed_at: now,
                         absent_since: None,
                     });
                 }
-                Step::Tell { cause, finding, .. } => {
-                    self.told.push((minute, finding.stage.code()));
+                Step::Update { cause, finding, .. } => {
+                    self.sent.push((minute, finding.stage.code()));
                     let open = self.find(cause);
-                    (open.told, open.told_at) = (finding.stage.max(open.told), now);
+                    (open.worst, open.noticed_at) = (finding.stage.max(open.worst), now);
                 }
                 Step::Present(id) => self.find(id).absent_since = None,
                 Step::Absent(id) => self.find(id).absent_since = Some(now),
-                Step::End { cause, told } => {
-                    if told {
-                        self.told.push((minute, "over"));
+                Step::Resolve { cause, notice } => {
+                    if notice {
+                        self.sent.push((minute, "resolved"));
                     }
                     self.open.retain(|open| open.id != cause);
                 }
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn cause_that_lasts_is_told_once_for_each_stage_and_once_when_it_is_over() {
+    fn open_cause_has_one_notice_for_each_stage_and_one_when_it_is_resolved() {
         let mut world = World::default();
         for minute in 0..10 {
             world.look(minute, &[Stage::Failing], false);
@@ -199,35 +200,35 @@ mod tests {
         for minute in 20..60 {
             world.look(minute, &[], false);
         }
-        let expected = [(0, "webhook.failing"), (10, "webhook.paused"), (35, "over")];
-        assert_eq!(world.told, expected);
+        let expected = [(0, "webhook.failing"), (10, "webhook.paused"), (35, "resolved")];
+        assert_eq!(world.sent, expected);
         assert_eq!(world.open, []);
     }
 
     #[test]
-    fn webhook_that_is_deleted_or_paused_by_its_owner_does_not_recover() {
+    fn webhook_that_is_deleted_or_paused_by_its_owner_is_resolved_without_a_notice() {
         let mut world = World::default();
         world.look(0, &[Stage::Paused], false);
         world.look(1, &[], true);
-        assert_eq!(world.told, [(0, "webhook.paused")]);
+        assert_eq!(world.sent, [(0, "webhook.paused")]);
         assert_eq!(world.open, []);
     }
 
     #[test]
-    fn dead_letters_that_keep_arriving_are_told_once_a_day() {
+    fn dead_letters_that_keep_arriving_have_one_notice_a_day() {
         let mut world = World::default();
         for minute in 0..3000 {
             world.look(minute, &[Stage::Arriving], false);
         }
-        let told: Vec<i64> = world.told.iter().map(|(minute, _)| *minute).collect();
-        assert_eq!(told, [0, 1440, 2880]);
+        let sent: Vec<i64> = world.sent.iter().map(|(minute, _)| *minute).collect();
+        assert_eq!(sent, [0, 1440, 2880]);
     }
 
     proptest! {
-        /// However a condition comes and goes: its beginning and its end are told in turn, and a
-        /// beginning follows an end by more than nothing only after a whole quiet time.
+        /// However a condition comes and goes: its opening and its resolution have notices in turn, and the
+        /// resolution comes a whole quiet time after the opening.
         #[test]
-        fn condition_that_comes_and_goes_is_not_told_each_time(
+        fn condition_that_comes_and_goes_has_not_a_notice_each_time(
             holds in proptest::collection::vec(any::<bool>(), 1..400),
         ) {
             let mut world = World::default();
@@ -235,31 +236,31 @@ mod tests {
                 let stages = [Stage::Late];
                 world.look(minute, if *holds { &stages } else { &[] }, false);
             }
-            for pair in world.told.windows(2) {
+            for pair in world.sent.windows(2) {
                 let [(before, a), (after, b)] = pair else { unreachable!() };
                 prop_assert_ne!(a, b);
-                if *b == "over" {
+                if *b == "resolved" {
                     prop_assert!(after - before > QUIET);
                 }
             }
-            prop_assert!(i64::try_from(world.told.len()).unwrap() <= 2 + 2 * 400 / QUIET);
-            prop_assert_eq!(world.told.is_empty(), !holds.contains(&true));
+            prop_assert!(i64::try_from(world.sent.len()).unwrap() <= 2 + 2 * 400 / QUIET);
+            prop_assert_eq!(world.sent.is_empty(), !holds.contains(&true));
         }
 
         /// Stages only rise while a cause is open.
         #[test]
-        fn stage_is_told_at_most_once_while_its_cause_lasts(
+        fn stage_has_at_most_one_notice_while_its_cause_is_open(
             stages in proptest::collection::vec(0_usize..4, 1..200),
         ) {
             let mut world = World::default();
             for (minute, stage) in (0..).zip(&stages) {
                 world.look(minute, &[Stage::ALL[*stage]], false);
             }
-            let told: Vec<&str> = world.told.iter().map(|(_, code)| *code).collect();
-            let unique: HashSet<&str> = told.iter().copied().collect();
-            prop_assert_eq!(told.len(), unique.len());
+            let sent: Vec<&str> = world.sent.iter().map(|(_, code)| *code).collect();
+            let unique: HashSet<&str> = sent.iter().copied().collect();
+            prop_assert_eq!(sent.len(), unique.len());
             let worst = stages.iter().max().unwrap();
-            prop_assert_eq!(told.last().copied(), Some(Stage::ALL[*worst].code()));
+            prop_assert_eq!(sent.last().copied(), Some(Stage::ALL[*worst].code()));
         }
     }
 }

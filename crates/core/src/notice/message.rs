@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
-use super::{About, Notice, Says, Stage};
+use super::{About, Kind, Notice, Stage};
 
 /// The `source` of notices.
 const SOURCE: &str = "/fanfare";
@@ -17,21 +17,21 @@ impl Notice {
         let webhook = self.webhook.as_ref().map_or_else(String::new, |webhook| {
             format!("The webhook {} of {} (to {})", webhook.id, webhook.owner, webhook.host)
         });
-        match self.says {
-            Says::Begun(stage) => self.begun(stage, &webhook),
-            Says::Recovered(About::Webhook) => {
+        match self.kind {
+            Kind::Open(stage) => self.opened(stage, &webhook),
+            Kind::Resolved(About::Webhook) => {
                 format!("{webhook} is neither paused nor failing any more.")
             }
-            Says::Recovered(About::Secret) => format!("{webhook} has one secret again."),
-            Says::Recovered(About::DeadLetters) => "No more dead letters arrive.".to_owned(),
-            Says::Recovered(About::Deliveries) => {
+            Kind::Resolved(About::Secret) => format!("{webhook} has one secret again."),
+            Kind::Resolved(About::DeadLetters) => "No more dead letters arrive.".to_owned(),
+            Kind::Resolved(About::Deliveries) => {
                 "Deliveries are attempted in time again.".to_owned()
             }
-            Says::Recovered(About::Directory) => "The directory is up to date again.".to_owned(),
+            Kind::Resolved(About::Directory) => "The directory is up to date again.".to_owned(),
         }
     }
 
-    fn begun(&self, stage: Stage, webhook: &str) -> String {
+    fn opened(&self, stage: Stage, webhook: &str) -> String {
         let fact = |name: &str| self.fact(name);
         match stage {
             Stage::Failing => format!("{webhook} has failed since {}.", fact("failingSince")),
@@ -90,7 +90,7 @@ impl Notice {
             "specversion": "1.0",
             "id": self.id.simple().to_string(),
             "source": SOURCE,
-            "type": format!("{TYPE}{}", self.says.code()),
+            "type": format!("{TYPE}{}", self.kind.code()),
             "time": time(self.at),
             "datacontenttype": "application/json",
         });
@@ -103,7 +103,7 @@ impl Notice {
         event
     }
 
-    /// What the notice says, for programs.
+    /// What the notice kind, for programs.
     #[must_use]
     pub fn data(&self) -> Map<String, Value> {
         let mut data = Map::new();
@@ -138,7 +138,7 @@ mod tests {
         let notice = Notice {
             id: Uuid::from_u128(1),
             cause: Uuid::from_u128(2),
-            says: Says::Begun(Stage::Paused),
+            kind: Kind::Open(Stage::Paused),
             webhook: Some(Concerned {
                 id: WebhookId(Uuid::from_u128(3)),
                 owner: "anna".to_owned(),
@@ -170,9 +170,9 @@ mod tests {
 
     #[test]
     fn every_type_of_notice_has_a_sentence() {
-        for says in Says::all() {
+        for kind in Kind::all() {
             let (id, cause, at) = (Uuid::nil(), Uuid::nil(), DateTime::<Utc>::UNIX_EPOCH);
-            let notice = Notice { id, cause, says, webhook: None, at, facts: Map::new() };
+            let notice = Notice { id, cause, kind, webhook: None, at, facts: Map::new() };
             assert!(notice.sentence().ends_with('.'), "{}", notice.sentence());
         }
     }

@@ -1,4 +1,4 @@
-//! What a look at the installation finds.
+//! The conditions that a check of the installation finds.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::{Concerned, Stage, failing, secret_ends_soon};
 use crate::revisions::Hold;
 use crate::webhook::PauseReason;
 
-/// From which times on conditions are told.
+/// From which times on conditions count.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The time after which a cause that is not seen any more is over. Dead letters count as arriving
+    /// The time after which a cause that is not seen any more is resolved. Dead letters count as arriving
     /// for as long after the last one.
     pub quiet: TimeDelta,
     /// How long a first attempt may wait.
@@ -81,7 +81,7 @@ pub fn seen(observed: Observed, limits: &Limits) -> Seen {
     for webhook in observed.webhooks {
         let by_person = webhook.paused && webhook.paused_reason.is_none();
         if webhook.deleted || by_person {
-            seen.closed.insert(webhook.concerned.id);
+            seen.withdrawn.insert(webhook.concerned.id);
         } else {
             seen.findings.extend(of_webhook(&webhook, limits, now));
         }
@@ -217,16 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn webhook_that_a_person_paused_is_closed_and_not_told() {
+    fn webhook_that_a_person_paused_is_withdrawn() {
         let paused = WebhookState { paused: true, ..webhook() };
         let failing = WebhookState { failing_since: Some(at(-90)), ..paused };
         let seen = seen(Observed { webhooks: vec![failing], ..nothing() }, &LIMITS);
         assert_eq!(seen.findings, []);
-        assert_eq!(seen.closed.len(), 1);
+        assert_eq!(seen.withdrawn.len(), 1);
     }
 
     #[test]
-    fn webhook_that_the_service_paused_is_told_as_paused_and_not_as_failing() {
+    fn webhook_that_the_service_paused_counts_as_paused_and_not_as_failing() {
         let reason = Some(PauseReason::Failing);
         let since = Some(at(-60 * 24 * 6));
         let paused =
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn former_secret_is_told_in_its_last_day_only() {
+    fn former_secret_counts_in_its_last_day_only() {
         let ends = |minute| WebhookState { secret_ends_at: Some(at(minute)), ..webhook() };
         assert_eq!(stages_of(ends(60 * 25)), []);
         assert_eq!(stages_of(ends(60 * 23)), [Stage::SecretEnding]);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn gap_of_the_directory_is_told_when_it_does_not_fill() {
+    fn gap_of_the_directory_counts_when_it_does_not_fill() {
         let gap = |minute| DirectoryFacts { newest: 9, hold: None, gaps: vec![(5, 7, at(minute))] };
         assert_eq!(stages(Observed { directory: gap(0), ..nothing() }), []);
         let observed = Observed { directory: gap(-5), ..nothing() };

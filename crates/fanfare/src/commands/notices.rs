@@ -1,10 +1,10 @@
-//! `fanfare notices`: lists what somebody was told about the installation and its webhooks.
+//! `fanfare notices`: lists the notices about the installation and its webhooks.
 
 use fanfare_app::json::notice as view;
 use fanfare_app::notices::{self, NoticeError};
 use fanfare_app::{Context, clock};
 use fanfare_core::name::Name;
-use fanfare_store::notices::Listed;
+use fanfare_store::notices::{Listed, SendState};
 
 use super::users;
 use crate::operator::operator;
@@ -17,7 +17,7 @@ use crate::wiring;
 const PAGE: i64 = 1_000;
 
 /// The headings of the list.
-const HEADINGS: [&str; 4] = ["TIME", "TYPE", "TOLD", "TEXT"];
+const HEADINGS: [&str; 4] = ["TIME", "TYPE", "SENT", "TEXT"];
 
 /// The commands about notices.
 #[derive(Debug, clap::Subcommand)]
@@ -68,12 +68,15 @@ async fn list(args: ListArgs, context: &Context) -> anyhow::Result<()> {
 }
 
 fn row(listed: &Listed) -> [String; HEADINGS.len()] {
-    let told = match listed.told_at {
-        Some(at) => clock::rfc3339(at),
-        None => format!("not yet: {}", listed.waiting.join(", ")),
-    };
+    let sends = listed.sends.iter().map(|send| match send.state {
+        SendState::Sent => send.channel.code().to_owned(),
+        SendState::Waiting | SendState::NotSent => {
+            format!("{} ({})", send.channel.code(), send.state.code())
+        }
+    });
+    let sent = sends.collect::<Vec<_>>().join(", ");
     let notice = &listed.notice;
-    [clock::rfc3339(notice.at), notice.says.code().to_owned(), told, notice.sentence()]
+    [clock::rfc3339(notice.at), notice.kind.code().to_owned(), sent, notice.sentence()]
 }
 
 fn failed(error: NoticeError) -> anyhow::Error {

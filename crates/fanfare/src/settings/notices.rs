@@ -1,4 +1,4 @@
-//! Notices: whom routers tell what is wrong, and how.
+//! Notices: when a condition counts, and by what notices of it are sent.
 
 #![expect(clippy::doc_markdown, reason = "the command line's help is plain text")]
 
@@ -15,18 +15,18 @@ use super::value::{DURATION, by};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Notices")]
 pub(crate) struct Notices {
-    /// The time between two looks for something to tell
+    /// The time between two checks of the conditions that notices are about
     #[arg(id = "notices_every", long = "notices-every", env = "FANFARE_NOTICES_EVERY")]
     #[arg(value_name = "DURATION", default_value = "1m")]
     #[arg(value_parser = by(value::duration), long_help = DURATION)]
     pub(crate) every: Duration,
-    /// The time for which a cause must be absent before it is over. A cause that comes and goes more
-    /// often is told once
+    /// The time for which a cause must be absent before it is resolved. A cause that comes and goes more
+    /// often has one notice
     #[arg(id = "notices_quiet", long = "notices-quiet", env = "FANFARE_NOTICES_QUIET")]
     #[arg(value_name = "DURATION", default_value = "15m")]
     #[arg(value_parser = by(value::duration), long_help = DURATION)]
     pub(crate) quiet: Duration,
-    /// How long a first attempt may wait before somebody is told
+    /// How long a first attempt may wait before there is a notice of it
     #[arg(id = "notices_late", long = "notices-late", env = "FANFARE_NOTICES_LATE")]
     #[arg(value_name = "DURATION", default_value = "1h")]
     #[arg(value_parser = by(value::duration), long_help = DURATION)]

@@ -1,8 +1,8 @@
 -- notices_letters
 with cause as (
-    -- Those that were told before do not count again.
-    select coalesce(max(told_at) filter (where closed_at is null),
-                    greatest(max(closed_at), now() - $1::float8 * interval '1 second')) as since
+    -- Those of the last notice do not count again.
+    select coalesce(max(noticed_at) filter (where resolved_at is null),
+                    greatest(max(resolved_at), now() - $1::float8 * interval '1 second')) as since
     from notice_causes where about = 'dead-letters'
 ), counted as (
     select d.reason from dead_letters d, cause c

@@ -6,5 +6,5 @@ where deleted_at is null
       and (paused and paused_reason is not null
            or not paused and failing_since is not null
            or secret_ends_at > now())
-   or id in (select webhook from notice_causes where closed_at is null)
+   or id in (select webhook from notice_causes where resolved_at is null)
 order by id

@@ -1,4 +1,4 @@
-//! The ways in which notices are told: whether each can be reached. Nothing is told.
+//! The channels by which notices are sent to operators: whether each can be reached. Nothing is sent.
 
 use fanfare_core::chain::chain;
 
@@ -7,7 +7,7 @@ use crate::output;
 use crate::settings::Settings;
 use crate::wiring;
 
-/// Runs the checks, for the ways that are set.
+/// Runs the checks, for the channels that are set.
 pub(super) async fn check(report: &mut Report, settings: &Settings) -> anyhow::Result<()> {
     let notices = match wiring::notices(settings) {
         Ok(notices) => notices,

@@ -1,4 +1,4 @@
-//! Looking at the conditions, and writing what was decided.
+//! Checking the conditions, and writing what was decided.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
 use fanfare_core::name::Name;
 use fanfare_core::notice::{
-    About, Concerned, DirectoryFacts, Finding, Letters, Limits, Observed, Open, Says, Stage, Step,
-    WebhookState, decide, seen,
+    About, Channel, Concerned, DirectoryFacts, Finding, Kind, Letters, Limits, Observed, Open,
+    Stage, Step, WebhookState, decide, seen,
 };
 use fanfare_core::webhook::PauseReason;
 use serde_json::{Value, json};
@@ -25,23 +25,23 @@ use crate::statement::Values;
 const COUNTED: i64 = 10_000;
 
 impl Store {
-    /// Looks at the conditions, and writes the notices that follow, unless a router has looked within
-    /// `every`. `ways` are the ways in which they are to be told. Returns the number of new notices;
-    /// `None` if it is not time to look.
-    pub async fn notices_look(
+    /// Checks the conditions, and writes the notices that follow, unless a router has checked them within
+    /// `every`. `channels` are the channels of operators by which they are sent. Returns the number of
+    /// new notices; `None` if it is not time to check.
+    pub async fn notices_check(
         &self,
         limits: &Limits,
         every: Duration,
-        ways: &[&str],
+        channels: &[Channel],
     ) -> Result<Option<usize>, StoreError> {
         const TURN: &str = "-- notices_turn
-            update notices_state set next_look_at = now() + $1::float8 * interval '1 second'
-            where next_look_at <= now() returning now() as now";
+            update notices_state set next_check_at = now() + $1::float8 * interval '1 second'
+            where next_check_at <= now() returning now() as now";
         const OPEN: &str = "-- notices_open
-            select id, about, webhook, stage, told_at, absent_since from notice_causes
-            where closed_at is null order by opened_at, id";
+            select id, about, webhook, stage, noticed_at, absent_since from notice_causes
+            where resolved_at is null order by opened_at, id";
         let directory = self.directory_state().await?;
-        let mut client = self.connection("look for conditions to tell").await?;
+        let mut client = self.connection("check the conditions of notices").await?;
         let transaction = client.transaction().await?;
         let turn = transaction.query_opt(TURN, &[&every.as_secs_f64()]).await?;
         let Some(turn) = turn else { return Ok(None) };
@@ -61,12 +61,12 @@ impl Store {
             },
         };
         let steps = decide(&open, seen(observed, limits), limits.quiet, now);
-        let mut told = 0;
+        let mut new = 0;
         for step in steps {
-            told += usize::from(write(&transaction, step, ways).await?);
+            new += usize::from(write(&transaction, step, channels).await?);
         }
         transaction.commit().await?;
-        Ok(Some(told))
+        Ok(Some(new))
     }
 }
 
@@ -77,8 +77,8 @@ fn cause(row: &Row) -> Result<Open, StoreError> {
         id: row.column("id")?,
         about: About::parse(row.column("about")?).ok_or(inconsistent("about"))?,
         webhook: webhook.map(WebhookId),
-        told: Stage::parse(row.column("stage")?).ok_or(inconsistent("stage"))?,
-        told_at: row.column("told_at")?,
+        worst: Stage::parse(row.column("stage")?).ok_or(inconsistent("stage"))?,
+        noticed_at: row.column("noticed_at")?,
         absent_since: row.column("absent_since")?,
     })
 }
@@ -137,36 +137,37 @@ async fn oldest_queued(transaction: &Transaction<'_>) -> Result<Option<DateTime<
 async fn write(
     transaction: &Transaction<'_>,
     step: Step,
-    ways: &[&str],
+    channels: &[Channel],
 ) -> Result<bool, StoreError> {
-    const TOLD: &str = "-- notice_cause_told
-        update notice_causes set stage = case when $3 then $2 else stage end, told_at = now()
+    const UPDATE: &str = "-- notice_cause_update
+        update notice_causes set stage = case when $3 then $2 else stage end, noticed_at = now()
         where id = $1";
     const PRESENT: &str = "-- notice_cause_present
         update notice_causes set absent_since = null where id = $1";
     const ABSENT: &str = "-- notice_cause_absent
         update notice_causes set absent_since = now() where id = $1";
     match step {
-        Step::Begin(finding) => {
-            let id = begin(transaction, &finding).await?;
-            add(transaction, id, Says::Begun(finding.stage), &finding.facts.into(), ways).await?;
+        Step::Open(finding) => {
+            let id = open(transaction, &finding).await?;
+            add(transaction, id, Kind::Open(finding.stage), &finding.facts.into(), channels)
+                .await?;
             Ok(true)
         }
-        Step::Tell { cause, finding, is_worse } => {
+        Step::Update { cause, finding, is_worse } => {
             let stage = finding.stage.code();
-            transaction.execute(TOLD, &[&cause, &stage, &is_worse]).await?;
-            add(transaction, cause, Says::Begun(finding.stage), &finding.facts.into(), ways)
+            transaction.execute(UPDATE, &[&cause, &stage, &is_worse]).await?;
+            add(transaction, cause, Kind::Open(finding.stage), &finding.facts.into(), channels)
                 .await?;
             Ok(true)
         }
         Step::Present(cause) => transaction.execute(PRESENT, &[&cause]).await.map(|_| false),
         Step::Absent(cause) => transaction.execute(ABSENT, &[&cause]).await.map(|_| false),
-        Step::End { cause, told } => end(transaction, cause, told, ways).await,
+        Step::Resolve { cause, notice } => resolve(transaction, cause, notice, channels).await,
     }
 }
 
-async fn begin(transaction: &Transaction<'_>, finding: &Finding) -> Result<Uuid, StoreError> {
-    const SQL: &str = "-- notice_cause_begin
+async fn open(transaction: &Transaction<'_>, finding: &Finding) -> Result<Uuid, StoreError> {
+    const SQL: &str = "-- notice_cause_open
         insert into notice_causes (id, about, webhook, owner, owner_key, host, stage)
         values ($1, $2, $3, $4, $5, $6, $7)";
     let id = Uuid::now_v7();
@@ -186,37 +187,43 @@ async fn begin(transaction: &Transaction<'_>, finding: &Finding) -> Result<Uuid,
     Ok(id)
 }
 
-async fn end(
+async fn resolve(
     transaction: &Transaction<'_>,
     cause: Uuid,
-    told: bool,
-    ways: &[&str],
+    notice: bool,
+    channels: &[Channel],
 ) -> Result<bool, StoreError> {
-    const SQL: &str = "-- notice_cause_end
-        update notice_causes set closed_at = now() where id = $1 returning about, opened_at";
+    const SQL: &str = "-- notice_cause_resolve
+        update notice_causes set resolved_at = now() where id = $1 returning about, opened_at";
     let row = transaction.query_one(SQL, &[&cause]).await?;
-    if told {
+    if notice {
         let about = About::parse(row.column("about")?)
             .ok_or(StoreError::Inconsistent { table: "notice_causes", column: "about" })?;
         let opened_at: DateTime<Utc> = row.column("opened_at")?;
         let facts = json!({ "since": fanfare_core::notice::time(opened_at) });
-        add(transaction, cause, Says::Recovered(about), &facts, ways).await?;
+        add(transaction, cause, Kind::Resolved(about), &facts, channels).await?;
     }
-    Ok(told)
+    Ok(notice)
 }
 
-/// Adds a notice of a cause, to be told in these ways.
+/// Adds a notice of a cause, to be sent by these channels.
 async fn add(
     transaction: &Transaction<'_>,
     cause: Uuid,
-    says: Says,
+    kind: Kind,
     facts: &Value,
-    ways: &[&str],
+    channels: &[Channel],
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- notice_add
-        insert into notices (id, cause, says, webhook, owner, owner_key, host, facts, waiting)
-        select $2::uuid, id, $3::text, webhook, owner, owner_key, host, $4::jsonb, $5::text[]
-        from notice_causes where id = $1";
-    let values: Values<'_> = &[&cause, &Uuid::now_v7(), &says.code(), facts, &ways];
+        with added as (
+            insert into notices (id, cause, type, webhook, owner, owner_key, host, facts)
+            select $2::uuid, id, $3::text, webhook, owner, owner_key, host, $4::jsonb
+            from notice_causes where id = $1
+            returning id
+        )
+        insert into notice_sends (notice, channel)
+        select a.id, c.channel from added a, unnest($5::text[]) as c (channel)";
+    let channels: Vec<&str> = channels.iter().map(|channel| channel.code()).collect();
+    let values: Values<'_> = &[&cause, &Uuid::now_v7(), &kind.code(), facts, &channels];
     transaction.execute(SQL, values).await.map(drop)
 }
