@@ -65,6 +65,42 @@ create table notice_sends (
 );
 create index notice_sends_due on notice_sends (channel, next_try_at) where next_try_at is not null;
 
+-- The channels that owners chose for notices about their own webhooks, one row for each owner.
+create table notice_settings (
+    owner_key  text        primary key,               -- the owner's name, folded
+    owner      text        not null,                  -- as written
+    id         uuid        not null,                  -- what `sealed` is bound to
+    types      text[]      not null,                  -- the types of notices
+    uri        text,                                  -- the address to which they are posted; null: none
+    sealed     bytea       not null default '',       -- the secret that signs; empty: there is no address
+    mail       text,                                  -- the address to which they are mailed; null: none
+    mailed_at  timestamptz,                           -- when the last mail was sent; null: none was
+    changed_at timestamptz not null default now(),    -- when the owner chose them
+    check ((uri is null) = (sealed = ''))
+);
+
+-- A user who leaves the directory takes the settings along: a later user of that name is another person.
+-- Clocks may differ by five seconds. The function has the rights of the tables' owner, so that a router,
+-- which writes the directory, needs none to delete settings.
+create function forget_notice_settings() returns trigger
+language plpgsql security definer set search_path from current as $$
+begin
+    with forgotten as (
+        delete from notice_settings
+        where owner_key = new.name_key
+          and (new.returned_revision is null or changed_at <= new.returned_at + interval '5 seconds')
+        returning owner, owner_key, types
+    )
+    insert into audit (door, action, object_kind, object_id, owner, owner_key, before, after)
+    select 'system', 'notice-settings.changed', 'notice-settings', owner_key, owner, owner_key,
+           jsonb_build_object('types', types),
+           '{"types": [], "url": null, "secret": null, "mail": null}'::jsonb
+    from forgotten;
+    return null;
+end $$;
+create trigger directory_departures_forget after insert or update on directory_departures
+    for each row execute function forget_notice_settings();
+
 -- Webhooks that are paused already have no notice.
 insert into notice_causes (id, about, webhook, owner, owner_key, host, stage)
 select gen_random_uuid(), 'webhook', id, owner, owner_key, host, 'webhook.paused'

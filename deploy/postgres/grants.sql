@@ -58,6 +58,8 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
     grant select, update on notices_state to fanfare_router;
     grant select, insert, update, delete on notice_causes, notices, notice_sends
         to fanfare_router;
+    -- It sends notices to the addresses that owners chose.
+    grant select, update (mailed_at) on notice_settings to fanfare_router;
     -- The months of the audit trail. What it pauses, a trigger writes there.
     grant execute on function make_audit_partitions(integer) to fanfare_router;
 end if;
@@ -134,6 +136,8 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
            directory_snapshots, directory_gaps, directory_refusals, directory_departures
         to fanfare_console;
     grant select on notices, notice_sends to fanfare_console;
+    -- Owners choose the channels of notices about their own webhooks.
+    grant select, insert, update, delete on notice_settings to fanfare_console;
     -- Entries of the audit trail are added, and never changed.
     grant select, insert on audit to fanfare_console;
 end if;

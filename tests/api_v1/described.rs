@@ -25,7 +25,7 @@ async fn every_described_operation_exists_and_requires_sign_in() {
             assert!(operation["responses"][status.as_str()].is_object(), "{method} {path}");
         }
     }
-    assert_eq!(operations, 38);
+    assert_eq!(operations, 40);
 }
 
 /// Checks that an answer has the members of its schema and no others.

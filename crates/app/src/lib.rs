@@ -30,6 +30,7 @@ pub mod storage;
 pub mod test_events;
 pub mod webhooks;
 
+use fanfare_core::mail_address::MailDomains;
 use fanfare_core::mask::MaskPolicy;
 use fanfare_store::Store;
 use tokio::sync::Notify;
@@ -44,6 +45,8 @@ pub struct Context {
     pub publisher: Publisher,
     /// The values of events that are masked, as routers mask them.
     pub mask: MaskPolicy,
+    /// The domains to which owners may have notices mailed.
+    mail_domains: MailDomains,
     /// The maximum number of webhooks of one owner.
     webhooks_per_owner: u32,
     test_events: test_events::Limiter,
@@ -58,6 +61,7 @@ impl Context {
             store,
             publisher,
             mask: MaskPolicy::default(),
+            mail_domains: MailDomains::default(),
             webhooks_per_owner,
             test_events: test_events::Limiter::new(),
             resend_begun: Notify::new(),
@@ -68,6 +72,18 @@ impl Context {
     #[must_use]
     pub fn with_mask(self, mask: MaskPolicy) -> Self {
         Self { mask, ..self }
+    }
+
+    /// The same context with the domains to which owners may have notices mailed.
+    #[must_use]
+    pub fn with_mail_domains(self, mail_domains: MailDomains) -> Self {
+        Self { mail_domains, ..self }
+    }
+
+    /// The domains to which owners may have notices mailed.
+    #[must_use]
+    pub fn mail_domains(&self) -> &MailDomains {
+        &self.mail_domains
     }
 
     /// Waits until a person has begun a resend in this process.

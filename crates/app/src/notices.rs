@@ -1,4 +1,6 @@
-//! The use case of notices: list them.
+//! The use cases of notices: list them, and choose the channels of the own ones.
+
+pub mod settings;
 
 use fanfare_core::name::Name;
 use fanfare_core::notice::Channel;

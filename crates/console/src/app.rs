@@ -45,6 +45,7 @@ impl App {
             broker,
             client,
             mask,
+            mail_domains,
             longest_chain,
             settled,
             clock,
@@ -57,7 +58,7 @@ impl App {
             metrics,
         } = config;
         let context = Context::new(store.clone(), Publisher::new(broker), webhooks_per_owner);
-        let context = context.with_mask(mask);
+        let context = context.with_mask(mask).with_mail_domains(mail_domains);
         let passwords = Passwords::default();
         let accounts = Accounts { enabled: local_accounts, store: store.clone(), clock, passwords };
         Self {

@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_app::storage::StorageLimits;
+use fanfare_core::mail_address::MailDomains;
 use fanfare_core::mask::MaskPolicy;
 use fanfare_http::Limits;
 use fanfare_metrics::Console as Metrics;
@@ -82,6 +83,8 @@ pub struct Config {
     pub client: Client,
     /// The values of events that are masked, as routers mask them.
     pub mask: MaskPolicy,
+    /// The domains to which owners may have notices mailed.
+    pub mail_domains: MailDomains,
     /// The longest time that a series of attempts may last.
     pub longest_chain: Duration,
     /// The time from the beginning of an attempt after which its row is certainly in the ledger.

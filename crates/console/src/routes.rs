@@ -84,8 +84,8 @@ async fn events(
 /// The routes of the second API. Its paths are below [`v1::BASE`], and are not folded.
 fn v1() -> (Router<Shared>, OpenApi) {
     use v1::{
-        audit, dead_letters, deliveries, events, limits, mend, notices, operations, problem,
-        resends, statistics, storage, webhooks,
+        audit, dead_letters, deliveries, events, limits, mend, notice_settings, notices,
+        operations, problem, resends, statistics, storage, webhooks,
     };
     let (router, description) = OpenApiRouter::default()
         .routes(routes!(webhooks::show, webhooks::change))
@@ -110,6 +110,7 @@ fn v1() -> (Router<Shared>, OpenApi) {
         .routes(routes!(operations::cancel))
         .routes(routes!(operations::undo))
         .routes(routes!(notices::list))
+        .routes(routes!(notice_settings::show, notice_settings::change))
         .routes(routes!(statistics::show))
         .routes(routes!(audit::list))
         .routes(routes!(storage::show))

@@ -15,6 +15,7 @@ pub(crate) mod events;
 pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod mend;
+pub(crate) mod notice_settings;
 pub(crate) mod notices;
 pub(crate) mod openapi;
 pub(crate) mod operations;

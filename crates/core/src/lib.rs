@@ -49,6 +49,7 @@ pub mod ids;
 pub mod job;
 pub mod json;
 pub mod kept;
+pub mod mail_address;
 pub mod mask;
 pub mod mend;
 pub mod name;

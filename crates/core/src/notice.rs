@@ -9,6 +9,7 @@
 mod channel;
 mod decide;
 mod message;
+mod owner;
 mod seen;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,6 +21,7 @@ use crate::ids::WebhookId;
 pub use channel::Channel;
 pub use decide::{Finding, Open, Seen, Step, decide};
 pub use message::time;
+pub use owner::{OwnerChannels, OwnerWebhook, Withheld, may_send};
 pub use seen::{DirectoryFacts, Letters, Limits, Observed, WebhookState, seen};
 
 /// The longest time before a pause, or before the end of a secret, at which there is a notice of it.

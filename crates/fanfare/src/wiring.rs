@@ -105,7 +105,7 @@ pub(crate) fn outbound(settings: &Settings) -> anyhow::Result<Client> {
     .context("failed to make the HTTP client")
 }
 
-/// The notices that routers send to operators.
+/// The notices that routers send to operators and owners.
 pub(crate) fn notices(settings: &Settings) -> anyhow::Result<fanfare_notices::Config> {
     let notices = &settings.notices;
     let time = |time| TimeDelta::from_std(time).unwrap_or(TimeDelta::MAX);
@@ -122,6 +122,9 @@ pub(crate) fn notices(settings: &Settings) -> anyhow::Result<fanfare_notices::Co
         every: notices.every,
         webhook: webhook.transpose()?,
         mail: notices.mail()?,
+        operators: notices.to.clone(),
+        client: outbound(settings)?,
+        domains: notices.domains.clone(),
     })
 }
 

@@ -23,6 +23,12 @@ pub enum NotSent {
     /// The mail server does not answer a question.
     #[error("the mail server does not answer")]
     MailServerSilent,
+    /// This process has no mail server.
+    #[error("no mail server is set")]
+    NoMailServer,
+    /// The address is not one that mail servers know.
+    #[error("the mail address can't be used")]
+    BadAddress(#[source] lettre::address::AddressError),
     /// It took too long.
     #[error("not sent within {seconds} s")]
     Late { seconds: u64 },

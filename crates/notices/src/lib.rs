@@ -3,11 +3,12 @@
 //! A [`round`] checks the conditions of the installation, which one process at a time does, and then
 //! sends what is due by each [`Channel`]. The channels work side by side, so that one that fails does
 //! not delay the others. A notice that could not be sent is tried again in a later round, with the same
-//! id.
+//! id. An [`owners_round`] does the same for the channels of owners, apart from those of operators.
 
 mod error;
 mod exchange;
 mod mail;
+mod owners;
 mod webhook;
 
 use std::time::Duration;
@@ -15,8 +16,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_broker::Session;
 use fanfare_core::chain::chain;
+use fanfare_core::mail_address::MailDomains;
 use fanfare_core::notice::{Channel, Limits, Notice};
 use fanfare_failpoints::failpoint;
+use fanfare_outbound::Client;
 use fanfare_store::{Store, StoreError};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -24,6 +27,7 @@ use uuid::Uuid;
 pub use error::NotSent;
 pub use lettre::message::{Mailbox, Mailboxes};
 pub use mail::{BadServer, Mail, Server, address, addresses};
+pub use owners::round as owners_round;
 pub use webhook::Webhook;
 
 /// The most notices of a channel that are taken at a time.
@@ -40,8 +44,14 @@ pub struct Config {
     pub every: Duration,
     /// The operator's webhook.
     pub webhook: Option<Webhook>,
-    /// The operators' mail.
+    /// The mail server with the sender.
     pub mail: Option<Mail>,
+    /// The operators who get mail.
+    pub operators: Option<Mailboxes>,
+    /// The client towards the addresses that owners chose, with its rules for addresses.
+    pub client: Client,
+    /// The domains to which owners may have mail sent.
+    pub domains: MailDomains,
 }
 
 impl Config {
@@ -49,7 +59,7 @@ impl Config {
     #[must_use]
     pub fn channels(&self) -> Vec<Channel> {
         let webhook = self.webhook.as_ref().map(|_| Channel::Webhook);
-        let mail = self.mail.as_ref().map(|_| Channel::Mail);
+        let mail = self.mail.as_ref().and(self.operators.as_ref()).map(|_| Channel::Mail);
         [Some(Channel::Exchange), webhook, mail].into_iter().flatten().collect()
     }
 
@@ -61,10 +71,10 @@ impl Config {
         session: &Session,
         now: DateTime<Utc>,
     ) -> Result<(), NotSent> {
-        match (channel, &self.webhook, &self.mail) {
+        match (channel, &self.webhook, &self.mail, &self.operators) {
             (Channel::Exchange, ..) => exchange::send(session, notices).await,
-            (Channel::Webhook, Some(webhook), _) => webhook.send(notices, now).await,
-            (Channel::Mail, _, Some(mail)) => mail.send(notices).await,
+            (Channel::Webhook, Some(webhook), ..) => webhook.send(notices, now).await,
+            (Channel::Mail, _, Some(mail), Some(operators)) => mail.send(operators, notices).await,
             (Channel::Webhook | Channel::Mail | Channel::OwnerWebhook | Channel::OwnerMail, ..) => {
                 Ok(())
             }
@@ -139,25 +149,39 @@ impl Sender<'_> {
     }
 
     async fn batch(&self, channel: Channel, due: &[Notice]) -> Result<Sent, StoreError> {
-        let deadline = Instant::now() + SEND_TIME;
-        let mut sent = 0;
-        for some in due.chunks(at_a_time(channel)) {
-            let sending = self.config.send(channel, some, self.session, self.store.clock().now());
-            let result = match timeout_at(deadline, sending).await {
-                Ok(result) => result,
-                Err(_) => Err(NotSent::Late { seconds: SEND_TIME.as_secs() }),
-            };
-            if let Err(error) = result {
-                let rest = due.get(sent..).unwrap_or_default();
-                note_failed(self.store, channel, rest, &error).await?;
-                return Ok(Sent { sent, failed: rest.len() });
-            }
-            failpoint!(NoticesSent);
-            note_sent(self.store, channel, some).await?;
-            sent += some.len();
-        }
-        Ok(Sent { sent, failed: 0 })
+        let send = async |some: &[Notice]| {
+            let now = self.store.clock().now();
+            self.config.send(channel, some, self.session, now).await
+        };
+        batch(self.store, channel, due, SEND_TIME, send).await
     }
+}
+
+/// Sends notices by a channel within a time, up to the first failure, and notes what became of them.
+async fn batch(
+    store: &Store,
+    channel: Channel,
+    due: &[Notice],
+    time: Duration,
+    send: impl AsyncFn(&[Notice]) -> Result<(), NotSent>,
+) -> Result<Sent, StoreError> {
+    let deadline = Instant::now() + time;
+    let mut sent = 0;
+    for some in due.chunks(at_a_time(channel)) {
+        let result = match timeout_at(deadline, send(some)).await {
+            Ok(result) => result,
+            Err(_) => Err(NotSent::Late { seconds: time.as_secs() }),
+        };
+        if let Err(error) = result {
+            let rest = due.get(sent..).unwrap_or_default();
+            note_failed(store, channel, rest, &error).await?;
+            return Ok(Sent { sent, failed: rest.len() });
+        }
+        failpoint!(NoticesSent);
+        note_sent(store, channel, some).await?;
+        sent += some.len();
+    }
+    Ok(Sent { sent, failed: 0 })
 }
 
 /// How many notices a channel sends together.

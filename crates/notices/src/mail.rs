@@ -54,19 +54,18 @@ pub fn addresses(text: &str) -> Option<Mailboxes> {
     (all.iter().count() > 0).then_some(all)
 }
 
-/// The operators' mail.
+/// Mail by a server, from one sender.
 #[derive(Debug, Clone)]
 pub struct Mail {
     server: Server,
     from: Mailbox,
-    to: Mailboxes,
 }
 
 impl Mail {
-    /// Mail by a server.
+    /// Mail by this server.
     #[must_use]
-    pub fn new(server: &Server, from: Mailbox, to: Mailboxes) -> Self {
-        Self { server: server.clone(), from, to }
+    pub fn new(server: &Server, from: Mailbox) -> Self {
+        Self { server: server.clone(), from }
     }
 
     /// Connects to the server and signs in, and sends nothing.
@@ -83,12 +82,12 @@ impl Mail {
     }
 
     /// Sends one mail with these notices.
-    pub(crate) async fn send(&self, notices: &[Notice]) -> Result<(), NotSent> {
-        let mail = self.write(notices).map_err(NotSent::Unwritable)?;
+    pub(crate) async fn send(&self, to: &Mailboxes, notices: &[Notice]) -> Result<(), NotSent> {
+        let mail = self.write(to, notices).map_err(NotSent::Unwritable)?;
         self.server.0.send(mail).await.map(drop).map_err(NotSent::MailServer)
     }
 
-    fn write(&self, notices: &[Notice]) -> Result<Message, lettre::error::Error> {
+    fn write(&self, to: &Mailboxes, notices: &[Notice]) -> Result<Message, lettre::error::Error> {
         let subject = match notices {
             [one] => format!("Fanfare: {}", one.kind.code()),
             several => format!("Fanfare: {} notices", several.len()),
@@ -108,7 +107,7 @@ impl Mail {
             .message_id(Some(format!("<{}@fanfare>", ids.join("."))))
             .subject(subject)
             .header(ContentType::TEXT_PLAIN);
-        for to in self.to.clone() {
+        for to in to.clone() {
             mail = mail.to(to);
         }
         mail.body(lines.join("\n"))

@@ -1,4 +1,4 @@
-//! Notices by the operator's webhook, signed as deliveries are.
+//! Notices by a webhook of the operator or of an owner, signed as deliveries are.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -11,7 +11,7 @@ use fanfare_outbound::Client;
 
 use crate::NotSent;
 
-/// The operator's webhook.
+/// A webhook that gets notices.
 #[derive(Debug, Clone)]
 pub struct Webhook {
     /// The client towards receivers, with its rules for addresses.

@@ -7,6 +7,7 @@
 
 mod check;
 mod sends;
+mod settings;
 
 use std::collections::HashMap;
 
@@ -23,6 +24,8 @@ use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 use crate::statement::Run;
+
+pub use sends::OwnerDue;
 
 /// A notice with what became of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -214,6 +214,7 @@ pub(super) fn known_action(action: Action) -> &'static str {
         Action::WebhookSecretRevealed => "Secret shown",
         Action::WebhookSecretsListed => "Secrets listed",
         Action::WebhookSecretRotated => "Secret replaced",
+        Action::NoticeSettingsChanged => "Channels of notices changed",
         Action::AccountCreated => "Account added",
         Action::AccountChanged => "Account changed",
         Action::AccountPasswordChanged => "Password changed",

@@ -43,6 +43,8 @@ actions! {
     WebhookSecretsListed = "webhook.secrets-listed",
     /// A webhook got another secret.
     WebhookSecretRotated = "webhook.secret-rotated",
+    /// An owner chose the channels of notices about the own webhooks.
+    NoticeSettingsChanged = "notice-settings.changed",
     /// A local account was added.
     AccountCreated = "account.created",
     /// A local account got another role; it has a new password, too.

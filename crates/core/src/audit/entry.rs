@@ -17,6 +17,8 @@ pub enum ObjectKind {
     Webhook,
     /// A list of webhooks: those of one owner, or all.
     Webhooks,
+    /// The channels that an owner chose for notices.
+    NoticeSettings,
     Account,
     Publisher,
     Delivery,
@@ -37,6 +39,7 @@ impl ObjectKind {
         match self {
             Self::Webhook => "webhook",
             Self::Webhooks => "webhooks",
+            Self::NoticeSettings => "notice-settings",
             Self::Account => "account",
             Self::Publisher => "publisher",
             Self::Delivery => "delivery",

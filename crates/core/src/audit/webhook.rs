@@ -14,6 +14,7 @@ use super::{Action, fingerprint};
 use crate::filter::Filters;
 use crate::ids::WebhookId;
 use crate::name::Name;
+use crate::notice::OwnerChannels;
 use crate::webhook::{PauseReason, Webhook, WebhookUri};
 
 /// Whether a webhook is paused, and the service's reason.
@@ -122,6 +123,36 @@ pub fn secret_rotated(
     let after = serde_json::json!({ SECRETS: new, "previousUntil": previous_until });
     let rotated = about(Action::WebhookSecretRotated, id, owner);
     Entry { before: Some(before), after: Some(after), ..rotated }
+}
+
+/// An owner chose other channels of notices; `None` when they are the same. `id` is that of the
+/// settings, by which fingerprints differ.
+#[must_use]
+pub fn notice_settings_changed(
+    id: WebhookId,
+    owner: &Name,
+    before: &OwnerChannels,
+    after: &OwnerChannels,
+) -> Option<Entry> {
+    let kind = ObjectKind::NoticeSettings;
+    let entry = Entry::new(Action::NoticeSettingsChanged, kind, bounded(owner.key()));
+    (before != after).then(|| Entry {
+        owner: Some(owner.clone()),
+        before: Some(channels(id, before)),
+        after: Some(channels(id, after)),
+        ..entry
+    })
+}
+
+fn channels(id: WebhookId, of: &OwnerChannels) -> Value {
+    let types: Vec<&str> = of.kinds.iter().map(|kind| kind.code()).collect();
+    let webhook = of.webhook.as_ref();
+    serde_json::json!({
+        "types": types,
+        "url": webhook.map(|it| url(id, it.uri.as_str())),
+        "secret": webhook.map(|it| fingerprint(id, it.secret.reveal())),
+        "mail": of.mail.as_ref().map(|mail| bounded(mail.as_str())),
+    })
 }
 
 const SECRETS: &str = "secrets";

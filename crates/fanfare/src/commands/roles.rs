@@ -103,6 +103,7 @@ fn prepare_console(settings: &Settings, observer: &mut Observer) -> anyhow::Resu
         broker: wiring::broker(settings, "console")?,
         client: wiring::outbound(settings)?,
         mask: settings.mask.clone(),
+        mail_domains: settings.notices.domains.clone(),
         // The delay ladder may lengthen the last delay by an eighth. The hour is a margin for clocks
         // and attempts.
         longest_chain: settings.sending.delivery_deadline * 9 / 8 + Duration::from_hours(1),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use fanfare_core::mail_address::MailDomains;
 use fanfare_core::webhook::{Secret, WebhookUri};
 
 use super::SettingsError;
@@ -58,7 +59,13 @@ pub(crate) struct Notices {
     #[arg(id = "notices_to", long = "notices-to", env = "FANFARE_NOTICES_TO")]
     #[arg(value_name = "ADDRESSES", value_parser = by(fanfare_notices::addresses))]
     #[arg(long_help = "mail addresses, separated by commas")]
-    to: Option<fanfare_notices::Mailboxes>,
+    pub(crate) to: Option<fanfare_notices::Mailboxes>,
+    /// The domains to whose mail addresses owners may have notices about their own webhooks sent. Without
+    /// one, owners can't choose mail. Subdomains have to be named, too
+    #[arg(id = "notices_mail_domains", long = "notices-mail-domains")]
+    #[arg(env = "FANFARE_NOTICES_MAIL_DOMAINS", value_name = "DOMAINS", default_value = "")]
+    #[arg(value_parser = by(MailDomains::parse), long_help = "domains, separated by commas")]
+    pub(crate) domains: MailDomains,
 }
 
 impl Notices {
@@ -76,20 +83,21 @@ impl Notices {
         }
     }
 
-    /// The operators' mail; `None` if none is set.
+    /// The mail server with the sender; `None` if none is set.
     ///
     /// # Errors
     ///
-    /// Some of its three settings are set without the others.
+    /// Some of the settings of mail are set without the others.
     pub(crate) fn mail(&self) -> Result<Option<fanfare_notices::Mail>, SettingsError> {
-        match (&self.server, &self.from, &self.to) {
-            (Some(server), Some(from), Some(to)) => {
-                Ok(Some(fanfare_notices::Mail::new(server, from.clone(), to.clone())))
+        let has_receivers = self.to.is_some() || !self.domains.is_empty();
+        match (&self.server, &self.from) {
+            (Some(server), Some(from)) if has_receivers => {
+                Ok(Some(fanfare_notices::Mail::new(server, from.clone())))
             }
-            (None, None, None) => Ok(None),
-            (None, ..) => Err(SettingsError::missing("smtp_url")),
-            (_, None, _) => Err(SettingsError::missing("notices_from")),
-            (.., None) => Err(SettingsError::missing("notices_to")),
+            (None, None) if !has_receivers => Ok(None),
+            (None, _) => Err(SettingsError::missing("smtp_url")),
+            (_, None) => Err(SettingsError::missing("notices_from")),
+            (Some(_), Some(_)) => Err(SettingsError::missing("notices_to")),
         }
     }
 }

@@ -69,6 +69,7 @@ const DEFAULTS: [(&str, &str); 46] = [
     ("FANFARE_NOTICES_EVERY", "1m"),
     ("FANFARE_NOTICES_QUIET", "15m"),
     ("FANFARE_NOTICES_LATE", "1h"),
+    ("FANFARE_NOTICES_MAIL_DOMAINS", ""),
     ("FANFARE_BRIDGE_LISTEN", "127.0.0.1:8090"),
     ("FANFARE_BRIDGE_SOURCE", "/report-server"),
     ("FANFARE_BRIDGE_JOURNAL", "1024"),

@@ -206,7 +206,7 @@ async fn resolve(
     Ok(notice)
 }
 
-/// Adds a notice of a cause, to be sent by these channels.
+/// Adds a notice of a cause, to be sent by these channels, and by those that the owner chose.
 async fn add(
     transaction: &Transaction<'_>,
     cause: Uuid,
@@ -214,15 +214,7 @@ async fn add(
     facts: &Value,
     channels: &[Channel],
 ) -> Result<(), StoreError> {
-    const SQL: &str = "-- notice_add
-        with added as (
-            insert into notices (id, cause, type, webhook, owner, owner_key, host, facts)
-            select $2::uuid, id, $3::text, webhook, owner, owner_key, host, $4::jsonb
-            from notice_causes where id = $1
-            returning id
-        )
-        insert into notice_sends (notice, channel)
-        select a.id, c.channel from added a, unnest($5::text[]) as c (channel)";
+    const SQL: &str = include_str!("../sql/notice_add.sql");
     let channels: Vec<&str> = channels.iter().map(|channel| channel.code()).collect();
     let values: Values<'_> = &[&cause, &Uuid::now_v7(), &kind.code(), facts, &channels];
     transaction.execute(SQL, values).await.map(drop)

@@ -13,7 +13,8 @@ use crate::rows::Columns as _;
 pub struct KeyUse {
     /// The key's id.
     pub key: String,
-    /// The number of webhooks without deleted ones, which have no secrets.
+    /// The number of webhooks without deleted ones, which have no secrets. The address that an owner
+    /// chose for notices counts as one.
     pub webhooks: u64,
 }
 
@@ -40,7 +41,8 @@ impl Store {
         const SQL: &str = "-- secrets_by_key
             select encode(substring(sealed from 2 for get_byte(sealed, 0)), 'escape') as key,
                    count(*)
-            from webhooks where sealed <> '' group by key order by key";
+            from (select sealed from webhooks union all select sealed from notice_settings) s
+            where sealed <> '' group by key order by key";
         let client = self.connection("count the secrets of each key").await?;
         let rows = client.query(SQL, &[]).await?;
         let read = |row: &Row| {
@@ -50,29 +52,38 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Reseals the secrets of up to `most` webhooks with ids after `after`, in the order of ids.
-    /// Secrets that the first key seals already are skipped. A batch is done as a whole or not at
-    /// all, so that it may be interrupted and repeated.
+    /// Reseals the secrets of up to `most` webhooks and addresses of notices with ids after `after`, in
+    /// the order of ids. Secrets that the first key
+    /// seals already are skipped. A batch is done as a whole or not at all, so that it may be interrupted
+    /// and repeated.
     pub async fn secrets_reseal(
         &self,
         after: Option<WebhookId>,
         most: i64,
     ) -> Result<Resealed, StoreError> {
+        // One order of ids over both tables, so that one position is enough.
         const READ: &str = "-- secrets_reseal
-            select id, sealed from webhooks
+            select id, sealed from (
+                select id, sealed from webhooks union all select id, sealed from notice_settings) s
             where id > $1 and sealed <> ''
               and substring(sealed from 2 for get_byte(sealed, 0)) <> $2
-            order by id limit $3 for update";
-        const WRITE: &str = "-- secrets_reseal
+            order by id limit $3";
+        // A secret that was replaced in the meantime stays.
+        const WEBHOOKS: &str = "-- secrets_reseal
             update webhooks w set sealed = n.sealed
-            from unnest($1::uuid[], $2::bytea[]) as n (id, sealed) where w.id = n.id";
+            from unnest($1::uuid[], $2::bytea[], $3::bytea[]) as n (id, old, sealed)
+            where w.id = n.id and w.sealed = n.old";
+        const NOTICES: &str = "-- secrets_reseal
+            update notice_settings w set sealed = n.sealed
+            from unnest($1::uuid[], $2::bytea[], $3::bytea[]) as n (id, old, sealed)
+            where w.id = n.id and w.sealed = n.old";
         let after = after.map_or(Uuid::nil(), |id| id.0);
         let mut client = self.connection("reseal secrets").await?;
         let transaction = client.transaction().await?;
         let first = self.keyring.first().as_bytes();
         let rows = transaction.query(READ, &[&after, &first, &most]).await?;
         let mut batch = Resealed::default();
-        let (mut ids, mut sealed): (Vec<Uuid>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+        let (mut ids, mut before, mut sealed) = (Vec::new(), Vec::new(), Vec::new());
         for row in &rows {
             let (id, old): (Uuid, &[u8]) = (row.column("id")?, row.column("sealed")?);
             batch.next = Some(WebhookId(id));
@@ -82,14 +93,16 @@ impl Store {
             match resealed {
                 Ok(resealed) => {
                     ids.push(id);
+                    before.push(old);
                     sealed.push(resealed);
                 }
                 Err(error) => batch.failed.push((WebhookId(id), error)),
             }
         }
-        transaction.execute(WRITE, &[&ids, &sealed]).await?;
+        for sql in [WEBHOOKS, NOTICES] {
+            batch.done += transaction.execute(sql, &[&ids, &before, &sealed]).await?;
+        }
         transaction.commit().await?;
-        batch.done = u64::try_from(ids.len()).unwrap_or_default();
         if i64::try_from(rows.len()).unwrap_or(most) < most {
             batch.next = None;
         }
