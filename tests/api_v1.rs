@@ -43,7 +43,12 @@ impl Api {
     /// An installation with `root`, a System Administrator, and `anna` and `bob`, who may read all
     /// tasks. Each has an account.
     pub(crate) async fn start() -> Self {
-        let world = World::new().await.with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
+        Self::on(World::new().await).await
+    }
+
+    /// The same on a world with other settings.
+    pub(crate) async fn on(world: World) -> Self {
+        let world = world.with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
         let console = world.spawn("console");
         let line = console.wait_for_line("listening on http://", SOON).await;
         let address = line.rsplit("http://").next().unwrap().trim().parse().unwrap();
@@ -106,6 +111,10 @@ impl User {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
         answer.json()
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send("PUT", path, &body.to_string()).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {

@@ -1,6 +1,7 @@
 //! Notices: one for each cause, by each channel, and one when the cause is resolved.
 
 mod mail_server;
+mod owners;
 
 use std::collections::BTreeSet;
 
