@@ -4,8 +4,8 @@
 //! and watching deliveries). Read `visitor` first: it identifies the user, and checks that a form
 //! comes from a page of the console. Then `grid` (all webhooks), `edit` (a webhook's form),
 //! `webhook` and `deliveries` (one webhook and its deliveries), `signature` (why a signature does
-//! not match), `resend` (retrying failed deliveries), `audit` (who did what), and `notices` (what needs a
-//! person). Administrators have
+//! not match), `resend` (retrying failed deliveries), `audit` (who did what), `notices` (what needs a
+//! person) with `notice_settings` (where notices are sent). Administrators have
 //! `dead_letters` (what was given up), `mend` (the correction of a dead event), `events` (with
 //! `explanation`, which owners have too), `operations` (bulk work on it), `overview`, `directory`, `accounts`
 //! and `storage`. `components` has the
@@ -33,6 +33,7 @@ pub(crate) mod grid;
 mod health;
 mod history;
 pub(crate) mod mend;
+pub(crate) mod notice_settings;
 pub(crate) mod notices;
 pub(crate) mod operations;
 pub(crate) mod overview;
@@ -65,6 +66,8 @@ pub(crate) const OVERVIEW: &str = "/overview";
 pub(crate) const AUDIT: &str = "/audit";
 /// The path of the notices.
 pub(crate) const NOTICES: &str = "/notices";
+/// The path of a user's own channels of notices.
+pub(crate) const NOTICE_SETTINGS: &str = "/notices/settings";
 /// The path of the events.
 pub(crate) const EVENTS: &str = "/events";
 /// The path of the dead letters.

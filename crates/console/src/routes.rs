@@ -125,8 +125,8 @@ fn v1() -> (Router<Shared>, OpenApi) {
 fn pages() -> Router<Shared> {
     use pages::{
         accounts, assets, audit, dead_letters, deletion, deliveries, delivery, directory, edit,
-        events, explanation, grid, mend, notices, operations, overview, provider, resend, row,
-        secret, sign_in, signature, storage, test, webhook,
+        events, explanation, grid, mend, notice_settings, notices, operations, overview, provider,
+        resend, row, secret, sign_in, signature, storage, test, webhook,
     };
     Router::new()
         .route("/", get(sign_in::home))
@@ -139,6 +139,7 @@ fn pages() -> Router<Shared> {
         .route(pages::OVERVIEW, get(overview::show))
         .route(pages::AUDIT, get(audit::show))
         .route(pages::NOTICES, get(notices::show))
+        .route(pages::NOTICE_SETTINGS, get(notice_settings::show).post(notice_settings::save))
         .route(pages::DEAD_LETTERS, get(dead_letters::list))
         .route("/events/event", get(events::show))
         .route("/dead-letters/letter", get(dead_letters::show))

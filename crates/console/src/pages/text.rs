@@ -3,7 +3,7 @@
 use fanfare_app::operations::Held;
 use fanfare_core::audit::{Action, Door};
 use fanfare_core::explain::OwnerState;
-use fanfare_core::notice::Channel;
+use fanfare_core::notice::{About, Channel, Kind, Stage};
 use fanfare_core::operation::{Refusal, State as OperationState};
 use fanfare_core::outcome::State;
 use fanfare_core::recover::Verdict;
@@ -49,6 +49,27 @@ pub(super) fn channel(channel: Channel) -> &'static str {
         Channel::Mail => "Operators’ mail",
         Channel::OwnerWebhook => "Owner’s address",
         Channel::OwnerMail => "Owner’s mail",
+    }
+}
+
+/// The label of a type of notices.
+pub(super) fn notice(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Open(Stage::Failing) => "A webhook has failed for an hour",
+        Kind::Open(Stage::FailingForADay) => "A webhook has failed for a day",
+        Kind::Open(Stage::NearPause) => "A webhook will soon be paused",
+        Kind::Open(Stage::Paused) => "A webhook was paused",
+        Kind::Open(Stage::SecretEnding) => "A former secret will soon end",
+        Kind::Open(Stage::Arriving) => "Dead letters arrive",
+        Kind::Open(Stage::Late) => "First attempts are late",
+        Kind::Open(Stage::Behind) => "The directory is behind",
+        Kind::Open(Stage::Incomplete) => "The directory is not complete",
+        Kind::Open(Stage::SnapshotRefused) => "A snapshot of the directory was refused",
+        Kind::Resolved(About::Webhook) => "A webhook works again",
+        Kind::Resolved(About::Secret) => "A webhook has one secret again",
+        Kind::Resolved(About::DeadLetters) => "No more dead letters arrive",
+        Kind::Resolved(About::Deliveries) => "First attempts are in time again",
+        Kind::Resolved(About::Directory) => "The directory is up to date again",
     }
 }
 
