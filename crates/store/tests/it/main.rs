@@ -11,6 +11,7 @@ mod directory;
 mod failover;
 mod letters;
 mod migrate;
+mod notices;
 mod pages;
 mod pages_of_partitions;
 mod partitions;

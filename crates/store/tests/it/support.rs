@@ -52,6 +52,12 @@ impl Database {
         store(&self.sandbox.database_url, plan_mode, connections)
     }
 
+    /// Another store on this database, with these keys.
+    pub(crate) fn with_keys(&self, keys: &[(&str, [u8; 32])]) -> Store {
+        let keys = keys.iter().map(|(id, key)| ((*id).to_owned(), *key));
+        store_with(&self.sandbox.database_url, PlanMode::Generic, 1, keys.collect())
+    }
+
     /// Removes the directory and all events. Webhooks that were paused from the beginning have a
     /// description.
     pub(crate) async fn clear(&self) {
@@ -79,12 +85,21 @@ pub(crate) async fn connect(url: &str) -> Client {
 }
 
 pub(crate) fn store(url: &str, plan_mode: PlanMode, connections: usize) -> Store {
+    store_with(url, plan_mode, connections, vec![("test".to_owned(), [7; 32])])
+}
+
+fn store_with(
+    url: &str,
+    plan_mode: PlanMode,
+    connections: usize,
+    keys: Vec<(String, [u8; 32])>,
+) -> Store {
     let config = Config {
         url: url.to_owned(),
         max_connections: connections,
         plan_mode,
         application_name: "fanfare tests".to_owned(),
-        keyring: Keyring::new(vec![("test".to_owned(), [7; 32])]).unwrap(),
+        keyring: Keyring::new(keys).unwrap(),
     };
     Store::new(config).unwrap()
 }
