@@ -166,22 +166,22 @@ async fn batch(
     send: impl AsyncFn(&[Notice]) -> Result<(), NotSent>,
 ) -> Result<Sent, StoreError> {
     let deadline = Instant::now() + time;
-    let mut sent = 0;
+    let mut done = 0;
     for some in due.chunks(at_a_time(channel)) {
         let result = match timeout_at(deadline, send(some)).await {
             Ok(result) => result,
             Err(_) => Err(NotSent::Late { seconds: time.as_secs() }),
         };
         if let Err(error) = result {
-            let rest = due.get(sent..).unwrap_or_default();
+            let rest = due.get(done..).unwrap_or_default();
             note_failed(store, channel, rest, &error).await?;
-            return Ok(Sent { sent, failed: rest.len() });
+            return Ok(Sent { sent: done, failed: rest.len() });
         }
         failpoint!(NoticesSent);
         note_sent(store, channel, some).await?;
-        sent += some.len();
+        done += some.len();
     }
-    Ok(Sent { sent, failed: 0 })
+    Ok(Sent { sent: done, failed: 0 })
 }
 
 /// How many notices a channel sends together.

@@ -82,10 +82,10 @@ pub async fn change(
     let owner = actor.user().ok_or(SettingsError::NotAUser)?;
     check(context, &wanted)?;
     let before = of(context, owner).await?.webhook;
-    if let Some(uri) = &wanted.uri {
-        if before.as_ref().is_none_or(|before| before.uri != *uri) {
-            verification.check_address(uri, &[]).await?;
-        }
+    if let Some(uri) = &wanted.uri
+        && before.as_ref().is_none_or(|before| before.uri != *uri)
+    {
+        verification.check_address(uri, &[]).await?;
     }
     let fresh = random::secret()?;
     let author = actor.author();

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use fanfare_core::audit::Author;
 use fanfare_core::audit::webhook::notice_settings_changed;
 use fanfare_core::ids::WebhookId;
+use fanfare_core::mail_address::MailAddress;
 use fanfare_core::name::Name;
 use fanfare_core::notice::{Kind, OwnerChannels, OwnerWebhook};
 use tokio_postgres::Row;
@@ -73,7 +74,7 @@ impl Store {
             /* types */ &codes,
             /* uri */ &after.webhook.as_ref().map(|webhook| webhook.uri.as_str()),
             /* sealed */ &sealed,
-            /* mail */ &after.mail.as_ref().map(|mail| mail.as_str()),
+            /* mail */ &after.mail.as_ref().map(MailAddress::as_str),
         ];
         transaction.execute(WRITE, values).await?;
         let entry = notice_settings_changed(WebhookId(id), owner, &before, &after);
