@@ -154,7 +154,8 @@ async fn letters_whose_webhook_or_owner_gets_nothing_are_not_sent() {
 
 /// The number of dead deliveries of each endpoint. A long run sets more.
 fn dead_of_each() -> u32 {
-    std::env::var("FANFARE_TEST_DEAD_OF_EACH").map_or(40, |each| each.parse().unwrap())
+    let each = std::env::var_os("FANFARE_TEST_DEAD_OF_EACH");
+    each.map_or(40, |each| each.to_str().unwrap().parse().unwrap())
 }
 
 #[tokio::test]

@@ -98,11 +98,6 @@ impl<'a> Cluster<'a> {
         hold(self.node(node)).signal(Signal::STOP)
     }
 
-    /// Lets a suspended node continue.
-    pub fn resume(&self, node: usize) -> Result<()> {
-        hold(self.node(node)).signal(Signal::CONT)
-    }
-
     /// Cuts a node off from the others. Clients still reach it.
     pub fn cut_off(&self, node: usize) -> Result<()> {
         // Nodes connect only if both have the same cookie for each other.
