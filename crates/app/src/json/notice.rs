@@ -21,7 +21,7 @@ pub struct Json<'a> {
     /// When it was made.
     #[schema(format = DateTime)]
     at: String,
-    /// What it kind, in English.
+    /// What it says, in English.
     text: String,
     /// The webhook that it is about; `null` if it is about the whole installation.
     webhook: Option<String>,

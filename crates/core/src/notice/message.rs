@@ -103,7 +103,7 @@ impl Notice {
         event
     }
 
-    /// What the notice kind, for programs.
+    /// What the notice says, for programs.
     #[must_use]
     pub fn data(&self) -> Map<String, Value> {
         let mut data = Map::new();

@@ -30,7 +30,7 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
 }
 
 /// The defaults, which operators rely on. `null` stands for a setting without one.
-const DEFAULTS: [(&str, &str); 46] = [
+const DEFAULTS: [(&str, &str); 47] = [
     ("FANFARE_CONSOLE_LISTEN", "127.0.0.1:8080"),
     ("FANFARE_CONSOLE_PROXIES", ""),
     ("FANFARE_LOCAL_ACCOUNTS", "yes"),
