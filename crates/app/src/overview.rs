@@ -42,6 +42,8 @@ pub enum Concern {
     Failing,
     /// Letters died within the last hour.
     Died(i64),
+    /// Letters that died before wait for a person to decide.
+    Undecided(i64),
 }
 
 /// Why the overview can't be shown.
@@ -105,6 +107,7 @@ fn concerns(
     let lately = || hours.iter().rev().take(2);
     let attempts: i64 = lately().flat_map(|hour| hour.outcomes.values()).sum();
     let delivered: i64 = lately().filter_map(|hour| hour.outcomes.get("delivered")).sum();
+    let undecided = ledger.dead_events + ledger.dead_deliveries - ledger.died_lately;
     let found = [
         queues.is_none().then_some(Concern::BrokerAway),
         has_no_router.then_some(Concern::NoRouter),
@@ -112,6 +115,7 @@ fn concerns(
         hold.map(Concern::Held),
         (attempts > 2 * delivered).then_some(Concern::Failing),
         (ledger.died_lately > 0).then_some(Concern::Died(ledger.died_lately)),
+        (undecided > 0).then_some(Concern::Undecided(undecided)),
     ];
     found.into_iter().flatten().collect()
 }
@@ -148,7 +152,8 @@ mod tests {
         let queue = |consumers| [QueueDepth { name: "fanfare.events", ready: 7, consumers }];
         let hours = [hour(0, 9), hour(9, 1), hour(0, 0)];
         assert_eq!(concerns(&ledger(), &hours, Some(&queue(1)), None), []);
-        let wrong = Ledger { workers: 0, died_lately: 3, ..ledger() };
+        let (dead_events, dead_deliveries) = (2, 8);
+        let wrong = Ledger { workers: 0, died_lately: 3, dead_events, dead_deliveries, ..ledger() };
         let hours = [hour(9, 0), hour(1, 5)];
         let hours = [&hours[..], &[hour(1, 0)]].concat();
         assert_eq!(
@@ -159,6 +164,7 @@ mod tests {
                 Concern::Held(Hold::Incomplete),
                 Concern::Failing,
                 Concern::Died(3),
+                Concern::Undecided(7),
             ]
         );
         assert_eq!(concerns(&ledger(), &[], None, None), [Concern::BrokerAway]);

@@ -22,7 +22,8 @@ use crate::app::Shared;
 #[template(path = "overview.html")]
 struct OverviewPage {
     frame: Frame,
-    concerns: Vec<String>,
+    /// What a person should look at, and where: a path and a link's text.
+    concerns: Vec<(String, Option<(&'static str, &'static str)>)>,
     chart: Sparkline,
     attempts: u64,
     failed: u64,
@@ -70,7 +71,7 @@ fn of(frame: Frame, shown: Overview) -> OverviewPage {
     });
     OverviewPage {
         frame,
-        concerns: concerns.into_iter().map(concern).collect(),
+        concerns: concerns.into_iter().map(|it| (concern(it), whither(it))).collect(),
         chart: Sparkline(hours),
         attempts,
         failed,
@@ -130,6 +131,20 @@ fn concern(concern: Concern) -> String {
         }
         Concern::Died(1) => "One letter died within the last hour.".to_owned(),
         Concern::Died(count) => format!("{count} letters died within the last hour."),
+        Concern::Undecided(1) => "One older dead letter waits for a decision.".to_owned(),
+        Concern::Undecided(count) => format!("{count} older dead letters wait for a decision."),
+    }
+}
+
+/// Where a person finds out more: a path and a link's text.
+fn whither(concern: Concern) -> Option<(&'static str, &'static str)> {
+    match concern {
+        Concern::BrokerAway | Concern::NoRouter | Concern::NoWorker => None,
+        Concern::Held(_) => Some(("/directory", "Directory")),
+        Concern::Failing => Some(("/webhooks", "Webhooks and their results")),
+        Concern::Died(_) | Concern::Undecided(_) => {
+            Some(("/dead-letters?by=host", "Which receivers, and why"))
+        }
     }
 }
 
