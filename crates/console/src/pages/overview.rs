@@ -9,10 +9,13 @@ use axum::response::Response;
 use fanfare_app::overview::{self, Concern, Overview, OverviewError};
 use fanfare_app::publisher::QueueDepth;
 use fanfare_core::revisions::Hold;
+use fanfare_store::processes::Process;
 use fanfare_store::statistics;
 
+use super::DEAD_LETTERS;
 use super::components::{Hour, Moment, Sparkline};
 use super::error::PageError;
+use super::fields;
 use super::page::{Frame, page};
 use super::storage::bytes;
 use super::visitor::Visitor;
@@ -38,12 +41,31 @@ struct OverviewPage {
     paused: i64,
     held: i64,
     queues: Option<Vec<QueueDepth>>,
-    processes: Vec<(String, i64)>,
-    workers: i64,
-    version: &'static str,
+    processes: Vec<ProcessRow>,
+    breakers: Vec<Breaker>,
     size: String,
     /// How much of the disk is used, from 0 to 100 percent.
     used: Option<u64>,
+}
+
+/// A process as it is shown.
+struct ProcessRow {
+    role: String,
+    place: String,
+    version: String,
+    since: Moment,
+    seen: Moment,
+    /// The text and the class of its badge.
+    state: (&'static str, &'static str),
+    problem: Option<String>,
+}
+
+/// A host with an open circuit breaker.
+struct Breaker {
+    host: String,
+    /// The address of its dead letters.
+    path: String,
+    workers: usize,
 }
 
 /// `GET`: shows the page.
@@ -58,7 +80,7 @@ pub(crate) async fn show(
 }
 
 fn of(frame: Frame, shown: Overview) -> OverviewPage {
-    let Overview { ledger, hours, queues, storage, concerns } = shown;
+    let Overview { ledger, hours, queues, storage, processes, open_breakers, concerns } = shown;
     let hours: Vec<Hour> = hours.iter().map(hour).collect();
     let (succeeded, failed) = hours
         .iter()
@@ -84,12 +106,33 @@ fn of(frame: Frame, shown: Overview) -> OverviewPage {
         paused: ledger.paused,
         held: ledger.held,
         queues,
-        processes: ledger.processes,
-        workers: ledger.workers,
-        version: env!("CARGO_PKG_VERSION"),
+        processes: processes.into_iter().map(process).collect(),
+        breakers: open_breakers.into_iter().map(breaker).collect(),
         size: bytes(size),
         used,
     }
+}
+
+fn process(process: Process) -> ProcessRow {
+    let state = match (process.is_missing, &process.problem) {
+        (true, _) => ("Not seen", "bad"),
+        (false, Some(_)) => ("Can’t work", "bad"),
+        (false, None) => ("Works", "good"),
+    };
+    ProcessRow {
+        role: process.role,
+        place: format!("{}, process {}", process.host, process.pid),
+        version: process.version,
+        since: Moment(process.started_at),
+        seen: Moment(process.seen_at),
+        state,
+        problem: process.problem,
+    }
+}
+
+fn breaker((host, workers): (String, usize)) -> Breaker {
+    let path = fields::path(DEAD_LETTERS, &[("host", &host), ("by", "cause")]);
+    Breaker { host, path, workers }
 }
 
 fn hour(hour: &statistics::Hour) -> Hour {
