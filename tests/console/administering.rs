@@ -54,9 +54,10 @@ async fn the_overview_lists_processes_and_open_circuit_breakers() {
     for _ in 0..4 {
         world.publish(&event()).await;
     }
+    let told = format!("<strong>{}</strong> in 1 worker", receiver.addr());
     let html = eventually("the breaker is told", SOON, async || {
         let html = root.page("/overview").await;
-        if html.contains("<strong>127.0.0.1</strong> in 1 worker") { Ok(html) } else { Err(html) }
+        if html.contains(&told) { Ok(html) } else { Err(html) }
     })
     .await;
     for role in ["router", "worker", "console"] {

@@ -131,8 +131,14 @@ fn process(process: Process) -> ProcessRow {
 }
 
 fn breaker((host, workers): (String, usize)) -> Breaker {
-    let path = fields::path(DEAD_LETTERS, &[("host", &host), ("by", "cause")]);
+    let path = fields::path(DEAD_LETTERS, &[("host", without_port(&host)), ("by", "cause")]);
     Breaker { host, path, workers }
+}
+
+/// The name of a host, by which dead letters are grouped.
+fn without_port(host: &str) -> &str {
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name)
 }
 
 fn hour(hour: &statistics::Hour) -> Hour {
@@ -209,6 +215,12 @@ mod tests {
         let shown = [(0, 0), (0, 3), (1, 3), (99_999, 100_000), (7, 7)].map(|(a, b)| percent(a, b));
         let expected = [None, Some("0.0"), Some("33.3"), Some("99.9"), Some("100.0")];
         assert_eq!(shown, expected.map(|it| it.map(str::to_owned)));
+    }
+
+    #[test]
+    fn a_host_is_named_without_its_port() {
+        let shown = ["a.example", "a.example:8080", "[::1]", "[::1]:80"].map(without_port);
+        assert_eq!(shown, ["a.example", "a.example", "[::1]", "[::1]"]);
     }
 
     #[test]
