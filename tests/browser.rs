@@ -1,5 +1,6 @@
 //! The console in a real Chromium, as people use it.
 
+mod administrator;
 mod axe;
 mod journey;
 mod keyboard;

@@ -60,6 +60,8 @@ if exists (select from pg_roles where rolname = 'fanfare_router') then
         to fanfare_router;
     -- It sends notices to the addresses that owners chose.
     grant select, update (mailed_at) on notice_settings to fanfare_router;
+    -- It reports that it runs, and removes processes that ended long ago.
+    grant select, insert, update, delete on processes to fanfare_router;
     -- The months of the audit trail. What it pauses, a trigger writes there.
     grant execute on function make_audit_partitions(integer) to fanfare_router;
 end if;
@@ -79,7 +81,7 @@ if exists (select from pg_roles where rolname = 'fanfare_worker') then
     -- What receivers ask for, and the slots of those that have a pace.
     grant select, insert, update, delete on webhook_paces to fanfare_worker;
     grant select, insert, update on queue_progress to fanfare_worker;
-    grant select, insert, update, delete on workers to fanfare_worker;
+    grant select, insert, update, delete on workers, processes to fanfare_worker;
     grant select
         on directory_versions, directory_grants, directory_members, directory_state
         to fanfare_worker;
@@ -123,8 +125,9 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     grant select, delete on discards to fanfare_console;
     -- The sizes of the ledger's partitions.
     grant select on ledger_partitions to fanfare_console;
-    -- Which workers live.
+    -- Which workers live, and which processes run: it is one of them.
     grant select on workers to fanfare_console;
+    grant select, insert, update, delete on processes to fanfare_console;
     -- How webhooks do, for the grid.
     grant select, update on health_state to fanfare_console;
     grant select, insert, update, delete on webhook_hours, webhook_health to fanfare_console;

@@ -58,14 +58,12 @@ async fn a_mended_event_is_delivered_and_its_original_is_kept() {
     } });
     let problem = refused(&root.post(&path, &document).await, 400, "invalid-request");
     assert!(problem["detail"].as_str().unwrap().contains("directory"), "{problem}");
-    let expected =
-        json!({ "id": letter["id"], "events": [good["id"]], "dryRun": true, "confirmed": false });
+    let expected = json!({ "id": letter["id"], "events": [good["id"]], "repeated": [], "dryRun": true, "confirmed": false });
     let dry = root.post(&path, &json!({ "event": good, "dryRun": true })).await;
     dry.is(200, Some(&expected));
     assert_eq!(the_letter(&root).await.0, letter);
 
-    let expected =
-        json!({ "id": letter["id"], "events": [good["id"]], "dryRun": false, "confirmed": true });
+    let expected = json!({ "id": letter["id"], "events": [good["id"]], "repeated": [], "dryRun": false, "confirmed": true });
     root.post(&path, &json!({ "event": good })).await.is(200, Some(&expected));
     api.world.deliveries(&webhook, "delivered", 1).await;
     assert_eq!(root.read(LIST).await["items"], json!([]));
@@ -87,6 +85,45 @@ async fn a_mended_event_is_delivered_and_its_original_is_kept() {
         assert!(digest.starts_with("sha256:") && digest.len() == 71, "{entry}");
     }
     assert_ne!(entry["before"]["digest"], entry["after"]["digest"]);
+}
+
+/// Routers take an event with a known source and id for a repetition, which nobody gets.
+#[tokio::test]
+async fn an_event_that_was_routed_before_is_told_before_it_is_published() {
+    let api = Api::start().await;
+    let receiver = Receiver::start().await;
+    let webhook = api.world.webhook_of("anna", &receiver.url("/anna"), &[]).await;
+    let (_router, _worker) = (api.world.start("router").await, api.world.start("worker").await);
+    let root = api.sign_in("root").await;
+    let known = event();
+    api.world.publish(&known).await;
+    api.world.deliveries(&webhook, "delivered", 1).await;
+    let mut bad = event();
+    bad["type"] = json!("galaxies.execute");
+    api.world.publish(&bad).await;
+    let (letter, path) = the_letter(&root).await;
+
+    let batch = json!([known, event()]);
+    let dry = root.post(&path, &json!({ "event": batch, "dryRun": true })).await;
+    assert_eq!(dry.json()["repeated"], json!([known["id"]]), "{dry:?}");
+    let problem =
+        refused(&root.post(&path, &json!({ "event": batch })).await, 409, "already-routed");
+    let id = known["id"].as_str().unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains(id), "{problem}");
+    let mend = ["dead-letters", "mend", letter["id"].as_str().unwrap(), "--file", "-"];
+    let said = api.world.run(&mend, Some(&known.to_string())).await;
+    assert_eq!(said.status.code(), Some(1), "{}", said.stderr);
+    assert!(
+        said.stderr.contains(id) && said.stderr.contains("--allow-repeated"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(the_letter(&root).await.0, letter);
+
+    let all = json!({ "event": batch, "allowRepeated": true });
+    assert_eq!(root.post(&path, &all).await.status, 200);
+    api.world.deliveries(&webhook, "delivered", 2).await;
+    assert_eq!(receiver.count(), 2);
 }
 
 #[tokio::test]

@@ -165,11 +165,21 @@ impl Window {
     /// Saves a screenshot of the whole page in `target/screenshots`.
     pub(super) async fn picture(&self, name: &str) {
         let whole = json!({ "format": "png", "captureBeyondViewport": true });
-        let shot = self.devtools("Page.captureScreenshot", whole).await;
-        let bytes = STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
+        let bytes = self.screenshot(whole).await;
         let folder: PathBuf = root().join("target/screenshots");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!("{name}.png")), bytes).unwrap();
+    }
+
+    /// The PNG of the upper part of the page, as high as `height` pixels.
+    pub(super) async fn picture_of_top(&self, height: u32) -> Vec<u8> {
+        let clip = json!({ "x": 0, "y": 0, "width": 1280, "height": height, "scale": 1 });
+        self.screenshot(json!({ "format": "png", "clip": clip })).await
+    }
+
+    async fn screenshot(&self, options: Value) -> Vec<u8> {
+        let shot = self.devtools("Page.captureScreenshot", options).await;
+        STANDARD.decode(shot["data"].as_str().unwrap()).unwrap()
     }
 
     /// A command of Chromium's own protocol.

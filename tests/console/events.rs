@@ -13,7 +13,9 @@ async fn an_administrator_mends_a_dead_event() {
     let receiver = Receiver::start().await;
     let webhook = console.world.webhook(&receiver.url("/hook")).await;
     let _processes = [console.world.start("router").await, console.world.start("worker").await];
-    let (good, mut bad) = (event(), event());
+    let (good, mut bad, known) = (event(), event(), event());
+    console.world.publish(&known).await;
+    console.world.deliveries(&webhook, "delivered", 1).await;
     bad["type"] = json!("galaxies.<b>");
     console.world.publish(&bad).await;
     let mut bob = console.user("bob").await;
@@ -36,6 +38,16 @@ async fn an_administrator_mends_a_dead_event() {
     let answer = root.submit(&path, "/dead-letters/mend", &fields).await;
     assert_eq!(answer.status, 422);
     assert!(answer.body.contains("can’t be published"), "{answer:?}");
+    // One that was routed before would be sent to nobody, which is said before it is published.
+    let known = known.to_string();
+    for (wish, status) in [("check", 200), ("publish", 409)] {
+        let fields = [("id", &*id), ("event", &*known), (wish, "yes")];
+        let answer = root.submit(&path, "/dead-letters/mend", &fields).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        for text in ["Nobody would get these events", "Publish all the same"] {
+            assert!(answer.body.contains(text), "{text}: {answer:?}");
+        }
+    }
     let good_text = good.to_string();
     let checked = [("id", &*id), ("event", &*good_text), ("check", "yes")];
     let answer = root.submit(&path, "/dead-letters/mend", &checked).await;
@@ -44,7 +56,7 @@ async fn an_administrator_mends_a_dead_event() {
     let fields = [("id", &*id), ("event", &*good_text), ("publish", "yes")];
     let answer = root.submit(&path, "/dead-letters/mend", &fields).await;
     assert!(answer.body.contains("The mended event was published"), "{answer:?}");
-    console.world.deliveries(&webhook, "delivered", 1).await;
+    console.world.deliveries(&webhook, "delivered", 2).await;
     let gone = root.get(&path).await;
     assert!(gone.status == 404 && gone.body.contains("can’t be mended"), "{gone:?}");
     let event = format!("/events/event?id={}", good["id"].as_str().unwrap());

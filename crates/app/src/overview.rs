@@ -1,10 +1,12 @@
 //! The overview for administrators: is everything arriving?
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fanfare_core::revisions::Hold;
 use fanfare_store::StoreError;
 use fanfare_store::overview::Overview as Ledger;
+use fanfare_store::processes::Process;
 use fanfare_store::statistics::{Hour, StatisticsFilter};
 
 use crate::publisher::QueueDepth;
@@ -23,6 +25,11 @@ pub struct Overview {
     /// The queues; `None` while the broker can't be reached.
     pub queues: Option<Vec<QueueDepth>>,
     pub storage: Storage,
+    /// The processes that run, and those that ended without a word within the last hour. A bridge has no
+    /// connection to the database, so it is not among them.
+    pub processes: Vec<Process>,
+    /// The hosts with an open circuit breaker, and the number of workers in which it is open.
+    pub open_breakers: BTreeMap<String, usize>,
     /// What a person should look at.
     pub concerns: Vec<Concern>,
 }
@@ -42,6 +49,8 @@ pub enum Concern {
     Failing,
     /// Letters died within the last hour.
     Died(i64),
+    /// Letters that died before wait for a person to decide.
+    Undecided(i64),
 }
 
 /// Why the overview can't be shown.
@@ -79,16 +88,29 @@ pub async fn show(
     actor.administrator()?;
     let store = &context.store;
     let filter = StatisticsFilter { webhook: None, owner: None, hours: HOURS, longest_chain };
-    let (ledger, hours, storage, directory, queues) = tokio::join!(
+    let (ledger, hours, storage, directory, processes, queues) = tokio::join!(
         store.overview(),
         store.statistics_hours(&filter),
         storage::show(context, actor, limits),
         store.directory_state(),
+        store.processes(),
         context.publisher.depths(),
     );
     let (ledger, hours, hold) = (ledger?, hours?, directory?.hold);
     let concerns = concerns(&ledger, &hours, queues.as_deref(), hold);
-    Ok(Overview { ledger, hours, queues, storage: storage?, concerns })
+    let processes = processes?;
+    let open_breakers = open_breakers(&processes);
+    Ok(Overview { ledger, hours, queues, storage: storage?, processes, open_breakers, concerns })
+}
+
+/// The hosts with an open circuit breaker in processes that run.
+fn open_breakers(processes: &[Process]) -> BTreeMap<String, usize> {
+    let mut open = BTreeMap::new();
+    let running = processes.iter().filter(|it| !it.is_missing);
+    for host in running.flat_map(|it| &it.open_breakers) {
+        *open.entry(host.clone()).or_default() += 1;
+    }
+    open
 }
 
 /// What a person should look at, the most urgent first.
@@ -105,6 +127,7 @@ fn concerns(
     let lately = || hours.iter().rev().take(2);
     let attempts: i64 = lately().flat_map(|hour| hour.outcomes.values()).sum();
     let delivered: i64 = lately().filter_map(|hour| hour.outcomes.get("delivered")).sum();
+    let undecided = ledger.dead_events + ledger.dead_deliveries - ledger.died_lately;
     let found = [
         queues.is_none().then_some(Concern::BrokerAway),
         has_no_router.then_some(Concern::NoRouter),
@@ -112,6 +135,7 @@ fn concerns(
         hold.map(Concern::Held),
         (attempts > 2 * delivered).then_some(Concern::Failing),
         (ledger.died_lately > 0).then_some(Concern::Died(ledger.died_lately)),
+        (undecided > 0).then_some(Concern::Undecided(undecided)),
     ];
     found.into_iter().flatten().collect()
 }
@@ -119,7 +143,6 @@ fn concerns(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn ledger() -> Ledger {
         Ledger {
@@ -131,7 +154,6 @@ mod tests {
             dead_deliveries: 0,
             died_lately: 0,
             workers: 1,
-            processes: Vec::new(),
             answers: None,
         }
     }
@@ -148,7 +170,8 @@ mod tests {
         let queue = |consumers| [QueueDepth { name: "fanfare.events", ready: 7, consumers }];
         let hours = [hour(0, 9), hour(9, 1), hour(0, 0)];
         assert_eq!(concerns(&ledger(), &hours, Some(&queue(1)), None), []);
-        let wrong = Ledger { workers: 0, died_lately: 3, ..ledger() };
+        let (dead_events, dead_deliveries) = (2, 8);
+        let wrong = Ledger { workers: 0, died_lately: 3, dead_events, dead_deliveries, ..ledger() };
         let hours = [hour(9, 0), hour(1, 5)];
         let hours = [&hours[..], &[hour(1, 0)]].concat();
         assert_eq!(
@@ -159,6 +182,7 @@ mod tests {
                 Concern::Held(Hold::Incomplete),
                 Concern::Failing,
                 Concern::Died(3),
+                Concern::Undecided(7),
             ]
         );
         assert_eq!(concerns(&ledger(), &[], None, None), [Concern::BrokerAway]);

@@ -38,6 +38,7 @@ pub(crate) mod notices;
 pub(crate) mod operations;
 pub(crate) mod overview;
 mod page;
+mod period;
 pub(crate) mod provider;
 mod provider_error;
 mod receivers;

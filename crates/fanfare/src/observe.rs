@@ -3,6 +3,7 @@
 //! [`readiness`] checks whether the roles can do their work, [`serve`] answers requests. The roles
 //! always count; if `FANFARE_METRICS_LISTEN` is off, the numbers are not served.
 
+mod presence;
 mod readiness;
 mod serve;
 
@@ -14,12 +15,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use fanfare_broker::{Queue, QueueHealth, State};
 use fanfare_metrics::{Bridge, Broker, Console, Process, Registry, Router, Worker};
+use fanfare_store::Store;
+use fanfare_worker::OpenBreakers;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{self, Role};
 use crate::settings::Settings;
 use crate::wiring;
+use presence::Presence;
 use readiness::{BrokerSession, BrokerSessions, Check, Readiness};
 use serve::Page;
 
@@ -41,6 +45,9 @@ pub(crate) struct Observer {
     listener: Option<TcpListener>,
     needs_database: bool,
     check: Option<Check>,
+    /// The database in which the process reports that it runs.
+    store: Option<Store>,
+    open_breakers: Option<Arc<OpenBreakers>>,
 }
 
 impl Observer {
@@ -73,7 +80,17 @@ impl Observer {
         };
         let mut registry = Registry::new();
         let process = process(&mut registry, env!("CARGO_PKG_VERSION"), COMMIT);
-        Ok(Self { name, registry, process, broker: None, listener, needs_database, check: None })
+        Ok(Self {
+            name,
+            registry,
+            process,
+            broker: None,
+            listener,
+            needs_database,
+            check: None,
+            store: None,
+            open_breakers: None,
+        })
     }
 
     /// The metrics of a router.
@@ -101,6 +118,16 @@ impl Observer {
         move |state| session.set(state)
     }
 
+    /// Sets the database in which the process reports that it runs. Of several roles, one reports.
+    pub(crate) fn database(&mut self, store: &Store) {
+        self.store = Some(store.clone());
+    }
+
+    /// Where a worker says which circuit breakers are open.
+    pub(crate) fn open_breakers(&mut self) -> Arc<OpenBreakers> {
+        Arc::clone(self.open_breakers.get_or_insert_default())
+    }
+
     /// The metrics of a bridge.
     pub(crate) fn bridge(&mut self) -> Arc<Bridge> {
         Arc::new(Bridge::new(&mut self.registry))
@@ -125,21 +152,36 @@ impl Observer {
     ///
     /// The settings of the database can't be used, or a role failed.
     pub(crate) async fn run(self, settings: &Settings, roles: Vec<Role>) -> anyhow::Result<()> {
+        let broker = self.broker.map(Arc::new);
+        let presence = self
+            .store
+            .map(|store| Presence::new(store, self.name, broker.clone(), self.open_breakers));
         let Some(listener) = self.listener else {
-            return lifecycle::run_roles(roles, |_| pending()).await;
+            return present(presence, lifecycle::run_roles(roles, |_| pending())).await;
         };
         // A connection of its own, because a probe must not wait for the queries of the roles.
         let shadow = settings.sending.shadow;
         let store = self.needs_database.then(|| wiring::probe(settings, self.name)).transpose()?;
         let answer = |stop| async move {
-            let readiness = Readiness::new(store, self.broker, self.process, stop, self.check);
+            let readiness = Readiness::new(store, broker, self.process, stop, self.check);
             let router = serve::router(Page { registry: self.registry, readiness, shadow });
             // Requests are answered until the roles have ended.
             let never = CancellationToken::new();
             fanfare_http::serve(listener, router, serve::LIMITS, &never).await;
         };
-        lifecycle::run_roles(roles, answer).await
+        present(presence, lifecycle::run_roles(roles, answer)).await
     }
+}
+
+/// Reports that the process runs, for as long as its roles do.
+async fn present<T>(presence: Option<Presence>, roles: impl Future<Output = T>) -> T {
+    let Some(presence) = presence else { return roles.await };
+    let ended = tokio::select! {
+        ended = roles => ended,
+        never = presence.report() => match never {},
+    };
+    presence.end().await;
+    ended
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -45,6 +45,7 @@ pub mod paces;
 pub mod payloads;
 mod pool;
 mod pooler;
+pub mod processes;
 pub mod progress;
 pub mod publishers;
 pub mod random;

@@ -55,6 +55,20 @@ impl Store {
         Ok(self.received_at(&[batch.0]).await?.remove(&batch.0).unwrap_or_default())
     }
 
+    /// The events of these that were routed, and when last: routers take them for repetitions.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub async fn events_routed_at(
+        &self,
+        keys: &[EventKey],
+    ) -> Result<HashMap<EventKey, DateTime<Utc>>, StoreError> {
+        let keys: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+        let found = self.received_at(&keys).await?;
+        Ok(found.into_iter().map(|(key, at)| (EventKey(key), at)).collect())
+    }
+
     async fn received_at(&self, keys: &[Uuid]) -> Result<HashMap<Uuid, DateTime<Utc>>, StoreError> {
         const SQL: &str = "-- received_at
             select key, max(received_at) as received_at from event_keys

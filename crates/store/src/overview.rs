@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio_postgres::Row;
 
 use crate::error::StoreError;
 use crate::pool::Store;
@@ -33,9 +32,6 @@ pub struct Overview {
     pub died_lately: i64,
     /// Workers that have reported within the last seconds.
     pub workers: i64,
-    /// The processes with a connection to the database, by the names of their connections, with the
-    /// number of these.
-    pub processes: Vec<(String, i64)>,
     /// How long receivers took to answer.
     pub answers: Option<Answers>,
 }
@@ -55,17 +51,9 @@ impl Store {
     /// Reads the state of the installation.
     pub async fn overview(&self) -> Result<Overview, StoreError> {
         const SQL: &str = include_str!("sql/overview.sql");
-        const PROCESSES: &str = "-- overview_processes
-            select application_name as name, count(*) as connections from pg_stat_activity
-            where datname = current_database() and application_name like 'fanfare %'
-            group by application_name order by application_name";
         let client = self.connection("read the overview").await?;
         let alive = SETTLE_TIME.as_secs_f64();
         let row = client.query_one(SQL, &[&alive]).await?;
-        let processes = client.query(PROCESSES, &[]).await?;
-        let process =
-            |row: &Row| Ok::<_, StoreError>((row.column("name")?, row.column("connections")?));
-        let processes = processes.iter().map(process).collect::<Result<_, _>>()?;
         drop(client);
         Ok(Overview {
             oldest: row.column("oldest")?,
@@ -76,7 +64,6 @@ impl Store {
             dead_deliveries: row.column("dead_deliveries")?,
             died_lately: row.column("died_lately")?,
             workers: row.column("workers")?,
-            processes,
             answers: self.answers().await?,
         })
     }

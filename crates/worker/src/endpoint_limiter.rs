@@ -7,7 +7,7 @@
 
 mod lane;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -127,9 +127,14 @@ impl EndpointLimiter {
         }
     }
 
-    /// The number of endpoints whose circuit breaker is open.
-    pub(crate) fn open(&self) -> usize {
-        self.lock().endpoints.values().filter(|state| state.endpoint.is_open()).count()
+    /// The number of endpoints whose circuit breaker is open, and their hosts.
+    pub(crate) fn open(&self) -> (usize, BTreeSet<Arc<str>>) {
+        let state = self.lock();
+        let open = state.endpoints.values().filter(|state| state.endpoint.is_open());
+        open.fold((0, BTreeSet::new()), |(count, mut hosts), state| {
+            hosts.insert(Arc::clone(&state.host));
+            (count + 1, hosts)
+        })
     }
 
     fn permit(

@@ -54,6 +54,7 @@ mod in_doubt;
 mod ledger_lost;
 mod load;
 mod metrics;
+mod open_breakers;
 mod open_jobs;
 mod pacer;
 mod progress;
@@ -67,6 +68,7 @@ mod webhook_cache;
 mod webhook_health;
 
 use context::Context;
+pub use open_breakers::OpenBreakers;
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -93,6 +95,8 @@ pub struct Config {
     pub prefetch: u16,
     /// The worker's metrics.
     pub metrics: Arc<Metrics>,
+    /// Where the worker says which circuit breakers are open.
+    pub open_breakers: Arc<OpenBreakers>,
 }
 
 /// How long a stopping worker waits for attempts that have outlived their session.

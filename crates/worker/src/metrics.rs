@@ -17,7 +17,9 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(crate) async fn gauges(context: &Context) {
     let metrics = &context.config.metrics;
     loop {
-        metrics.breakers_open(context.limiter.open());
+        let (count, hosts) = context.limiter.open();
+        metrics.breakers_open(count);
+        context.config.open_breakers.set(hosts.iter().map(|host| &**host));
         if let Some(offset) = context.config.store.clock().offset() {
             metrics.clock_offset(offset.as_seconds_f64());
         }

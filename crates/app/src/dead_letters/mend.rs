@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use fanfare_broker::dead_letters::{EncodedLetter, reject};
 use fanfare_broker::{Message, PublishError, Queue};
 use fanfare_core::audit::Entry;
@@ -14,6 +15,7 @@ use fanfare_core::audit::entry::{Letter as AuditLetter, Mended as AuditMended};
 use fanfare_core::chain::chain;
 use fanfare_core::dead_letter::{Choice, Kind, Letter, Source};
 use fanfare_core::event::Event;
+use fanfare_core::ids::EventKey;
 use fanfare_core::kept::Contents;
 use fanfare_core::mend::{self, Fault};
 use fanfare_letters::sweep;
@@ -52,6 +54,9 @@ pub enum MendError {
     /// The corrected text can't be published.
     #[error("the text can't be published: {}", faults(.0))]
     Faulty(Vec<Fault>),
+    /// Events with the same source and id were routed before, so routers would send these to nobody.
+    #[error("{}", repeated(.0))]
+    Repeated(Vec<Repeated>),
     /// The corrected message does not fit into a message of the broker.
     #[error(transparent)]
     Unsendable(#[from] PublishError),
@@ -66,6 +71,45 @@ fn faults(faults: &[Fault]) -> String {
         None => fault.detail.clone(),
     };
     faults.iter().map(sentence).collect::<Vec<_>>().join("; ")
+}
+
+fn repeated(events: &[Repeated]) -> String {
+    events.iter().map(Repeated::sentence).collect::<Vec<_>>().join("; ")
+}
+
+/// An event that was routed before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeated {
+    /// The `CloudEvents` source.
+    pub source: String,
+    /// The `CloudEvents` id.
+    pub id: String,
+    /// When it was routed last.
+    pub routed_at: DateTime<Utc>,
+}
+
+impl Repeated {
+    /// What is wrong, for a person; without a period.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { source, id, routed_at } = self;
+        let at = clock::rfc3339(*routed_at);
+        format!(
+            "an event with the source {source} and the id {id} was routed at {at}, so routers take this \
+             one for a repetition and send it to nobody; give it another id if it is another event"
+        )
+    }
+}
+
+/// What to do with a corrected text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Only check it.
+    Check,
+    /// Publish it, unless one of its events was routed before.
+    Publish,
+    /// Publish it, although nobody gets those of its events that were routed before.
+    PublishRepeated,
 }
 
 /// A dead event with the text that a person corrects.
@@ -85,6 +129,8 @@ pub struct Original {
 pub struct Mended {
     /// The events that are published.
     pub events: Vec<Event>,
+    /// Those of them that were routed before, so that routers send them to nobody.
+    pub repeated: Vec<Repeated>,
     /// Whether the broker has confirmed the message. If not, a router publishes it within minutes.
     pub confirmed: bool,
 }
@@ -116,7 +162,7 @@ pub async fn original(context: &Context, actor: &Actor, id: &str) -> Result<Orig
     Ok(Original { letter, text, is_masked, id, message })
 }
 
-/// Checks a corrected text, and publishes it in place of the dead event. With `dry_run` it is only checked.
+/// Checks a corrected text, and publishes it in place of the dead event if that is the wish.
 ///
 /// # Errors
 ///
@@ -126,7 +172,7 @@ pub async fn mend(
     actor: &Actor,
     original: &Original,
     text: &str,
-    dry_run: bool,
+    wish: Wish,
 ) -> Result<Mended, MendError> {
     actor.administrator()?;
     let mut message = Message::new(text.to_owned(), mend::content_type(text));
@@ -135,8 +181,11 @@ pub async fn mend(
     }
     let events = mend::check(&message.as_event(), &context.mask, original.is_masked)
         .map_err(MendError::Faulty)?;
-    if dry_run {
-        return Ok(Mended { events, confirmed: false });
+    let repeated = find_repeated(context, &events).await?;
+    match wish {
+        Wish::Check => return Ok(Mended { events, repeated, confirmed: false }),
+        Wish::Publish if !repeated.is_empty() => return Err(MendError::Repeated(repeated)),
+        Wish::Publish | Wish::PublishRepeated => {}
     }
     let mended = kept_row(context, original, message)?;
     let entry = entry(original, &events, &mended);
@@ -146,7 +195,18 @@ pub async fn mend(
     tracing::info!(letter.id = original.letter.id, by = %actor, "mended a dead event");
     let NewKept { id, properties, body, .. } = mended;
     let confirmed = publish(context, ReplayedEvent { id, properties, body }).await;
-    Ok(Mended { events, confirmed })
+    Ok(Mended { events, repeated, confirmed })
+}
+
+/// Those of the events that were routed before.
+async fn find_repeated(context: &Context, events: &[Event]) -> Result<Vec<Repeated>, StoreError> {
+    let keys: Vec<EventKey> = events.iter().map(|event| event.key).collect();
+    let routed = context.store.events_routed_at(&keys).await?;
+    let repeated = |event: &Event| {
+        let routed_at = *routed.get(&event.key)?;
+        Some(Repeated { source: event.source.clone(), id: event.id.clone(), routed_at })
+    };
+    Ok(events.iter().filter_map(repeated).collect())
 }
 
 /// The row that keeps the corrected message, as that of a dead event which is replayed.

@@ -15,6 +15,9 @@ pub struct Json<'a> {
     id: &'a str,
     /// The ids of the events in its place.
     events: Vec<&'a str>,
+    /// The ids of those that were routed before: routers take them for repetitions, and send them to
+    /// nobody.
+    repeated: Vec<&'a str>,
     /// Whether the event was only checked.
     dry_run: bool,
     /// Whether the broker has confirmed the event. If not, a router publishes it within minutes.
@@ -27,6 +30,7 @@ pub fn json<'a>(letter: &'a Letter, mended: &'a Mended, dry_run: bool) -> Json<'
     Json {
         id: &letter.id,
         events: mended.events.iter().map(|event| event.id.as_str()).collect(),
+        repeated: mended.repeated.iter().map(|event| event.id.as_str()).collect(),
         dry_run,
         confirmed: mended.confirmed,
     }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use fanfare_core::dead_letter::{Choice, Kind};
 use fanfare_core::name::Name;
 
+use super::components::Moment;
 use super::fields::Fields;
 
 /// The names of the fields of a choice.
@@ -42,4 +43,23 @@ pub(super) fn filters(query: &Fields) -> Vec<(String, String)> {
     let ids = query.all("id").map(|id| ("id".to_owned(), id.to_owned()));
     let others = FILTERS.iter().map(|name| ((*name).to_owned(), query.text(name).to_owned()));
     ids.chain(others).filter(|(_, value)| !value.is_empty()).collect()
+}
+
+/// What a field of a choice is called.
+pub(super) fn label(name: &str) -> &str {
+    match name {
+        "queue" => "kind",
+        "since" => "died since",
+        "until" => "died before",
+        "type" => "event type",
+        "status" => "last status",
+        "cause" => "error",
+        other => other,
+    }
+}
+
+/// The value of a field that is a time.
+pub(super) fn moment(name: &str, value: &str) -> Option<Moment> {
+    let at = matches!(name, "since" | "until").then(|| DateTime::parse_from_rfc3339(value).ok());
+    at.flatten().map(|at| Moment(at.with_timezone(&Utc)))
 }

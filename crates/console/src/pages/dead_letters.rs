@@ -10,13 +10,14 @@ use fanfare_core::dead_letter::{Fault, GroupBy, Kind, Letter, Position, fault};
 use fanfare_core::ids::DeliveryId;
 use fanfare_store::letters::{Group, Refused};
 
-use super::choice::{choice, filters};
+use super::choice::{self, choice, filters};
 use super::components::{Deaths, Moment, shortened};
 use super::deliveries::query;
 use super::error::PageError;
 use super::fields;
 use super::mend;
-use super::page::{Frame, page};
+use super::page::{Frame, page, see_other};
+use super::period;
 use super::visitor::Visitor;
 use super::{DEAD_LETTERS, text};
 use crate::app::Shared;
@@ -40,9 +41,10 @@ struct List {
     more_groups: usize,
     rows: Vec<Row>,
     count: i64,
-    /// The fields that narrow the choice, each with the address without it.
-    filters: Vec<(String, String, String)>,
+    filters: Vec<Chosen>,
     text: String,
+    /// The times to choose from: labels and addresses. The first one is any time.
+    periods: Vec<(&'static str, String, bool)>,
     queue: String,
     wrong: bool,
     replay: String,
@@ -51,11 +53,24 @@ struct List {
     next: Option<String>,
 }
 
+/// A field that narrows the choice, as it is shown.
+struct Chosen {
+    name: String,
+    label: String,
+    value: String,
+    /// The value, if it is a time.
+    at: Option<Moment>,
+    /// The address without it.
+    without: String,
+}
+
 /// A group of letters as it is shown.
 struct GroupRow {
     value: String,
     /// The address of the group's letters.
     path: Option<String>,
+    /// Where they are replayed.
+    replay: Option<String>,
     under: Option<String>,
     count: i64,
     first: Moment,
@@ -86,7 +101,10 @@ struct One {
     id: String,
     error: Option<String>,
     detail: String,
-    cause: Option<String>,
+    /// Its cause, and the address of the letters with the same.
+    cause: Option<(String, String)>,
+    /// Its host, and the address of the letters with the same.
+    host: Option<(String, String)>,
     attempts: Option<i32>,
     webhook: Option<String>,
     delivery: Option<(String, String)>,
@@ -111,11 +129,14 @@ pub(crate) async fn list(
     let read = choice(&query);
     let wrong = read.is_none();
     let chosen = read.unwrap_or_default();
+    let filters = filters(&query);
+    if let Some(filters) = period::applied(&query, &filters, (app.clock)()) {
+        return Ok(see_other(&Address { filters: &filters, by }.path(&[])));
+    }
     let (actor, store) = (visitor.actor(), &app.context.store);
     let Newest { letters, next, count } =
         dead_letters::newest(store, &actor, &chosen, after.as_ref(), PAGE).await?;
     let found = dead_letters::groups(store, &actor, &chosen, by).await?;
-    let filters = filters(&query);
     let address = Address { filters: &filters, by };
     let shown = List {
         frame: visitor.frame().of_dead_letters(),
@@ -134,10 +155,8 @@ pub(crate) async fn list(
         discard: address.operation("discard"),
         first: after.map(|_| address.path(&[])),
         next: next.map(|next| address.path(&[("after", &next.to_string())])),
-        filters: filters
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone(), address.without(name)))
-            .collect(),
+        periods: periods(address),
+        filters: filters.iter().map(|filter| chosen_field(filter, address)).collect(),
     };
     Ok(page(StatusCode::OK, &shown))
 }
@@ -154,6 +173,7 @@ pub(crate) async fn show(
     let body = message.map(|it| String::from_utf8_lossy(&it.message.body).into_owned());
     let is_cut = body.as_ref().is_some_and(|body| body.chars().nth(BODY).is_some());
     let of_id = |kind| fields::path("/operations/new", &[("kind", kind), ("id", &letter.id)]);
+    let same = |filters: &[(&str, &str)]| fields::path(DEAD_LETTERS, filters);
     let shown = One {
         frame: visitor.frame().of_dead_letters(),
         row: row(&letter),
@@ -170,7 +190,8 @@ pub(crate) async fn show(
         mend: (letter.kind == Kind::Events).then(|| mend::path(&letter.id)),
         error: letter.error,
         detail: letter.detail,
-        cause: letter.cause,
+        cause: letter.cause.map(|it| (it.clone(), same(&[("cause", &it)]))),
+        host: letter.host.map(|it| (it.clone(), same(&[("host", &it), ("by", "cause")]))),
         attempts: letter.attempts,
         id: letter.id,
     };
@@ -204,6 +225,26 @@ impl Address<'_> {
     }
 }
 
+fn periods(address: Address<'_>) -> Vec<(&'static str, String, bool)> {
+    let is_time = |(name, _): &&(String, String)| period::TIMES.contains(&name.as_str());
+    let others: Vec<_> = address.filters.iter().filter(|it| !is_time(it)).cloned().collect();
+    let any = others.len() == address.filters.len();
+    let address = Address { filters: &others, ..address };
+    let chosen = period::choices()
+        .map(|(name, label)| (label, address.path(&[(period::FIELD, name)]), false));
+    [("At any time", address.path(&[]), any)].into_iter().chain(chosen).collect()
+}
+
+fn chosen_field((name, value): &(String, String), address: Address<'_>) -> Chosen {
+    Chosen {
+        name: name.clone(),
+        label: choice::label(name).to_owned(),
+        value: value.clone(),
+        at: choice::moment(name, value),
+        without: address.without(name),
+    }
+}
+
 /// What a property is called.
 fn label(by: GroupBy) -> &'static str {
     match by {
@@ -225,11 +266,11 @@ fn group_row(group: Group, address: Address<'_>) -> GroupRow {
         (GroupBy::Webhook, value) => value.map(|id| id.replace('-', "")),
         (_, value) => value,
     };
-    let path = value.as_ref().map(|value| {
+    let filters = value.as_ref().map(|value| {
         let own = address.filters.iter().filter(|(name, _)| name != by.name()).cloned();
-        let filters: Vec<_> = own.chain([(by.name().to_owned(), value.clone())]).collect();
-        Address { filters: &filters, by: next }.path(&[])
+        own.chain([(by.name().to_owned(), value.clone())]).collect::<Vec<_>>()
     });
+    let narrowed = filters.as_ref().map(|filters| Address { filters, by: next });
     let under = match (by, &value) {
         (GroupBy::Reason, Some(code)) => Some(text::reason(code).to_owned()),
         _ => group.owner.map(|owner| format!("of {owner}")),
@@ -237,7 +278,8 @@ fn group_row(group: Group, address: Address<'_>) -> GroupRow {
     let under = under.filter(|under| Some(under) != value.as_ref());
     GroupRow {
         value: value.unwrap_or_else(|| "none".to_owned()),
-        path,
+        path: narrowed.map(|it| it.path(&[])),
+        replay: narrowed.map(|it| it.operation("replay")),
         under,
         count: group.count,
         first: Moment(group.first),
@@ -260,7 +302,11 @@ fn refused(refused: Refused) -> Vec<String> {
 }
 
 fn row(letter: &Letter) -> Row {
-    let why = letter.error.as_ref().unwrap_or(&letter.detail);
+    let why = match (&letter.error, letter.last_status) {
+        (Some(error), _) => error.clone(),
+        (None, Some(status)) => format!("The receiver answered {status}; {}", letter.detail),
+        (None, None) => letter.detail.clone(),
+    };
     Row {
         path: fields::path("/dead-letters/letter", &[("id", &letter.id)]),
         died_at: Moment(letter.died_at),
@@ -269,7 +315,7 @@ fn row(letter: &Letter) -> Row {
             Kind::Deliveries => "Delivery",
         },
         reason: letter.reason.clone(),
-        why: shortened(why, SHORT),
+        why: shortened(&why, SHORT),
         owner: letter.owner.clone().filter(|it| !it.is_empty()),
         host: letter.host.clone(),
         event: letter.event.clone().unwrap_or_default(),

@@ -4,11 +4,11 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use fanfare_app::dead_letters::mend::{self, MendError, Mended, Original};
+use fanfare_app::dead_letters::mend::{self, MendError, Mended, Original, Repeated, Wish};
 use fanfare_core::event::Event;
 use fanfare_core::mend::Fault;
 
-use super::components::FormToken;
+use super::components::{FormToken, Moment};
 use super::deliveries::query;
 use super::error::PageError;
 use super::fields;
@@ -35,6 +35,8 @@ struct Mend {
     is_masked: bool,
     text: String,
     state: Checked,
+    /// Those of its events that were routed before.
+    repeated: Vec<RepeatedLine>,
 }
 
 /// What is known of the text in the form.
@@ -57,6 +59,13 @@ impl Checked {
     fn is_published(&self) -> bool {
         matches!(self, Self::Published { .. })
     }
+}
+
+/// An event that was routed before, in a list.
+struct RepeatedLine {
+    id: String,
+    path: String,
+    routed_at: Moment,
 }
 
 /// An event in a list.
@@ -90,7 +99,7 @@ pub(crate) async fn show(
     match mend::original(&app.context, &visitor.actor(), &id).await {
         Ok(original) => {
             let text = original.text.clone();
-            Ok(shown(&visitor, StatusCode::OK, original, text, Checked::No))
+            Ok(shown(&visitor, StatusCode::OK, original, text, (Checked::No, Vec::new())))
         }
         Err(error) => refused(&visitor, &id, error),
     }
@@ -103,19 +112,29 @@ pub(crate) async fn submit(
 ) -> Result<Response, PageError> {
     let Posted { visitor, fields } = posted;
     let (id, text) = (fields.text("id").to_owned(), fields.raw("event").to_owned());
-    let (actor, dry_run) = (visitor.actor(), !fields.has("publish"));
+    let actor = visitor.actor();
+    let wish = match fields.text("publish") {
+        "" => Wish::Check,
+        "repeated" => Wish::PublishRepeated,
+        _ => Wish::Publish,
+    };
     let original = match mend::original(&app.context, &actor, &id).await {
         Ok(original) => original,
         Err(error) => return refused(&visitor, &id, error),
     };
-    let (status, state) = match mend::mend(&app.context, &actor, &original, &text, dry_run).await {
-        Ok(Mended { events, .. }) if dry_run => (StatusCode::OK, Checked::Valid(lines(&events))),
-        Ok(Mended { events, confirmed }) => {
-            (StatusCode::OK, Checked::Published { events: lines(&events), confirmed })
+    let (status, state) = match mend::mend(&app.context, &actor, &original, &text, wish).await {
+        Ok(Mended { events, repeated, confirmed }) => {
+            let events = lines(&events);
+            let state = match wish {
+                Wish::Check => Checked::Valid(events),
+                _ => Checked::Published { events, confirmed },
+            };
+            (StatusCode::OK, (state, repeated))
         }
+        Err(MendError::Repeated(repeated)) => (StatusCode::CONFLICT, (Checked::No, repeated)),
         Err(MendError::Faulty(faults)) => {
             let faults = faults.iter().map(sentence).collect();
-            (StatusCode::UNPROCESSABLE_ENTITY, Checked::Faulty(faults))
+            (StatusCode::UNPROCESSABLE_ENTITY, (Checked::Faulty(faults), Vec::new()))
         }
         Err(error) => return refused(&visitor, &id, error),
     };
@@ -127,7 +146,7 @@ fn shown(
     status: StatusCode,
     original: Original,
     text: String,
-    state: Checked,
+    (state, repeated): (Checked, Vec<Repeated>),
 ) -> Response {
     let mend = Mend {
         frame: visitor.frame().of_dead_letters(),
@@ -140,6 +159,7 @@ fn shown(
         is_masked: original.is_masked,
         text,
         state,
+        repeated: repeated.iter().map(repeated_line).collect(),
     };
     page(status, &mend)
 }
@@ -172,6 +192,14 @@ fn lines(events: &[Event]) -> Vec<Line> {
         resource: event.resource.to_string(),
     };
     events.iter().take(LISTED).map(line).collect()
+}
+
+fn repeated_line(event: &Repeated) -> RepeatedLine {
+    RepeatedLine {
+        id: event.id.clone(),
+        path: fields::path("/events/event", &[("id", &event.id), ("source", &event.source)]),
+        routed_at: Moment(event.routed_at),
+    }
 }
 
 fn sentence(fault: &Fault) -> String {

@@ -12,14 +12,14 @@ use fanfare_store::operations::Operation;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::choice::{choice, filters};
+use super::choice::{self, choice, filters};
 use super::components::{FormToken, Moment};
 use super::deliveries::query;
 use super::error::PageError;
 use super::fields;
 use super::page::{Frame, page, see_other};
 use super::visitor::{Posted, Visitor};
-use super::{OPERATIONS, recover, text};
+use super::{DEAD_LETTERS, OPERATIONS, recover, text};
 use crate::app::Shared;
 
 /// The number of operations on a page.
@@ -45,6 +45,8 @@ struct One {
     can_pause: bool,
     can_resume: bool,
     can_undo: bool,
+    /// The dead letters that match its filters now.
+    left: Option<String>,
 }
 
 #[derive(Template)]
@@ -54,7 +56,8 @@ struct New {
     token: FormToken,
     kind: &'static str,
     is_replay: bool,
-    filters: Vec<(String, String)>,
+    /// Names, values, labels and times of the filters.
+    filters: Vec<(String, String, String, Option<Moment>)>,
     count: i64,
     kept: Vec<(String, i64)>,
     wrong: Option<&'static str>,
@@ -70,7 +73,8 @@ struct Shown {
     is_recover: bool,
     state: &'static str,
     has_ended: bool,
-    filters: Vec<(String, String)>,
+    /// Labels and values of its filters.
+    filters: Vec<(String, String, Option<Moment>)>,
     note: Option<String>,
     rate: Option<u32>,
     canary: bool,
@@ -139,6 +143,9 @@ pub(crate) async fn show(
         can_pause: operation.state == OperationState::Running,
         can_resume: operation.state == OperationState::Paused,
         can_undo: operation.can_be_undone,
+        left: (operation.kind != Kind::Recover && operation.state.has_ended())
+            .then(|| left(&operation))
+            .flatten(),
         shown: shown(&operation),
     };
     Ok(page(StatusCode::OK, &one))
@@ -167,12 +174,17 @@ pub(crate) async fn new(
         token: visitor.form_token(),
         kind: kind.code(),
         is_replay: kind == Kind::Replay,
-        filters: filters(&query),
+        filters: filters(&query).into_iter().map(shown_filter).collect(),
         count: plan.settle,
         kept: plan.keep.into_iter().map(|(why, count)| (text::refusal(&why), count)).collect(),
         wrong,
     };
     Ok(page(StatusCode::OK, &new))
+}
+
+fn shown_filter((name, value): (String, String)) -> (String, String, String, Option<Moment>) {
+    let (label, at) = (choice::label(&name).to_owned(), choice::moment(&name, &value));
+    (name, value, label, at)
 }
 
 /// `POST`: begins an operation.
@@ -280,6 +292,18 @@ fn path(id: Uuid) -> String {
     format!("{OPERATIONS}/{}", id.simple())
 }
 
+/// The address of the dead letters that match an operation's filters now; `None` for chosen ids.
+fn left(operation: &Operation) -> Option<String> {
+    let filters = operation.filter.as_object()?;
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let filters: Vec<_> = filters.iter().map(|(name, value)| (&**name, text(value))).collect();
+    if filters.iter().any(|(name, _)| *name == "ids") {
+        return None;
+    }
+    let filters: Vec<_> = filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Some(fields::path(DEAD_LETTERS, &filters))
+}
+
 fn shown(operation: &Operation) -> Shown {
     let open = operation.open();
     let counts = &operation.counts;
@@ -289,7 +313,7 @@ fn shown(operation: &Operation) -> Shown {
             Value::Array(ids) => format!("{} letters", ids.len()),
             other => other.to_string(),
         };
-        (name.clone(), value)
+        (choice::label(name).to_owned(), value.clone(), choice::moment(name, &value))
     });
     Shown {
         path: path(operation.id),

@@ -9,10 +9,13 @@ use axum::response::Response;
 use fanfare_app::overview::{self, Concern, Overview, OverviewError};
 use fanfare_app::publisher::QueueDepth;
 use fanfare_core::revisions::Hold;
+use fanfare_store::processes::Process;
 use fanfare_store::statistics;
 
+use super::DEAD_LETTERS;
 use super::components::{Hour, Moment, Sparkline};
 use super::error::PageError;
+use super::fields;
 use super::page::{Frame, page};
 use super::storage::bytes;
 use super::visitor::Visitor;
@@ -22,7 +25,8 @@ use crate::app::Shared;
 #[template(path = "overview.html")]
 struct OverviewPage {
     frame: Frame,
-    concerns: Vec<String>,
+    /// What a person should look at, and where: a path and a link's text.
+    concerns: Vec<(String, Option<(&'static str, &'static str)>)>,
     chart: Sparkline,
     attempts: u64,
     failed: u64,
@@ -37,12 +41,31 @@ struct OverviewPage {
     paused: i64,
     held: i64,
     queues: Option<Vec<QueueDepth>>,
-    processes: Vec<(String, i64)>,
-    workers: i64,
-    version: &'static str,
+    processes: Vec<ProcessRow>,
+    breakers: Vec<Breaker>,
     size: String,
     /// How much of the disk is used, from 0 to 100 percent.
     used: Option<u64>,
+}
+
+/// A process as it is shown.
+struct ProcessRow {
+    role: String,
+    place: String,
+    version: String,
+    since: Moment,
+    seen: Moment,
+    /// The text and the class of its badge.
+    state: (&'static str, &'static str),
+    problem: Option<String>,
+}
+
+/// A host with an open circuit breaker.
+struct Breaker {
+    host: String,
+    /// The address of its dead letters.
+    path: String,
+    workers: usize,
 }
 
 /// `GET`: shows the page.
@@ -57,7 +80,7 @@ pub(crate) async fn show(
 }
 
 fn of(frame: Frame, shown: Overview) -> OverviewPage {
-    let Overview { ledger, hours, queues, storage, concerns } = shown;
+    let Overview { ledger, hours, queues, storage, processes, open_breakers, concerns } = shown;
     let hours: Vec<Hour> = hours.iter().map(hour).collect();
     let (succeeded, failed) = hours
         .iter()
@@ -70,7 +93,7 @@ fn of(frame: Frame, shown: Overview) -> OverviewPage {
     });
     OverviewPage {
         frame,
-        concerns: concerns.into_iter().map(concern).collect(),
+        concerns: concerns.into_iter().map(|it| (concern(it), whither(it))).collect(),
         chart: Sparkline(hours),
         attempts,
         failed,
@@ -83,12 +106,39 @@ fn of(frame: Frame, shown: Overview) -> OverviewPage {
         paused: ledger.paused,
         held: ledger.held,
         queues,
-        processes: ledger.processes,
-        workers: ledger.workers,
-        version: env!("CARGO_PKG_VERSION"),
+        processes: processes.into_iter().map(process).collect(),
+        breakers: open_breakers.into_iter().map(breaker).collect(),
         size: bytes(size),
         used,
     }
+}
+
+fn process(process: Process) -> ProcessRow {
+    let state = match (process.is_missing, &process.problem) {
+        (true, _) => ("Not seen", "bad"),
+        (false, Some(_)) => ("Can’t work", "bad"),
+        (false, None) => ("Works", "good"),
+    };
+    ProcessRow {
+        role: process.role,
+        place: format!("{}, process {}", process.host, process.pid),
+        version: process.version,
+        since: Moment(process.started_at),
+        seen: Moment(process.seen_at),
+        state,
+        problem: process.problem,
+    }
+}
+
+fn breaker((host, workers): (String, usize)) -> Breaker {
+    let path = fields::path(DEAD_LETTERS, &[("host", without_port(&host)), ("by", "cause")]);
+    Breaker { host, path, workers }
+}
+
+/// The name of a host, by which dead letters are grouped.
+fn without_port(host: &str) -> &str {
+    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(name, _)| name)
 }
 
 fn hour(hour: &statistics::Hour) -> Hour {
@@ -130,6 +180,20 @@ fn concern(concern: Concern) -> String {
         }
         Concern::Died(1) => "One letter died within the last hour.".to_owned(),
         Concern::Died(count) => format!("{count} letters died within the last hour."),
+        Concern::Undecided(1) => "One older dead letter waits for a decision.".to_owned(),
+        Concern::Undecided(count) => format!("{count} older dead letters wait for a decision."),
+    }
+}
+
+/// Where a person finds out more: a path and a link's text.
+fn whither(concern: Concern) -> Option<(&'static str, &'static str)> {
+    match concern {
+        Concern::BrokerAway | Concern::NoRouter | Concern::NoWorker => None,
+        Concern::Held(_) => Some(("/directory", "Directory")),
+        Concern::Failing => Some(("/webhooks", "Webhooks and their results")),
+        Concern::Died(_) | Concern::Undecided(_) => {
+            Some(("/dead-letters?by=host", "Which receivers, and why"))
+        }
     }
 }
 
@@ -151,6 +215,12 @@ mod tests {
         let shown = [(0, 0), (0, 3), (1, 3), (99_999, 100_000), (7, 7)].map(|(a, b)| percent(a, b));
         let expected = [None, Some("0.0"), Some("33.3"), Some("99.9"), Some("100.0")];
         assert_eq!(shown, expected.map(|it| it.map(str::to_owned)));
+    }
+
+    #[test]
+    fn a_host_is_named_without_its_port() {
+        let shown = ["a.example", "a.example:8080", "[::1]", "[::1]:80"].map(without_port);
+        assert_eq!(shown, ["a.example", "a.example", "[::1]", "[::1]"]);
     }
 
     #[test]

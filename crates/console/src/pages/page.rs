@@ -71,6 +71,11 @@ impl Frame {
         Self { paths: &PATHS, user: Some(user), part: Part::Webhooks }
     }
 
+    /// Whether the user who is signed in is an administrator.
+    pub(super) fn is_for_administrator(&self) -> bool {
+        self.user.as_ref().is_some_and(|user| user.administrator)
+    }
+
     pub(super) fn is_webhooks(&self) -> bool {
         self.part == Part::Webhooks
     }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use fanfare_app::dead_letters::mend::{self, MendError};
+use fanfare_app::dead_letters::mend::{self, MendError, Wish};
 use fanfare_app::json::mended as view;
 use fanfare_core::mend::Fault;
 use serde::Deserialize;
@@ -27,12 +27,17 @@ pub(crate) struct Correction {
     /// Check the event without publishing it.
     #[serde(default)]
     dry_run: bool,
+    /// Publish although an event with the same source and id was routed before. Routers send such an event
+    /// to nobody.
+    #[serde(default)]
+    allow_repeated: bool,
 }
 
 /// Publish a corrected event in place of a dead one.
 ///
 /// For System Administrators. The event is checked as a router checks it. The dead letter is settled as
-/// replayed, and its message stays in the database for a while.
+/// replayed, and its message stays in the database for a while. An event whose source and id were routed
+/// before is published with `allowRepeated` only.
 #[utoipa::path(
     post,
     path = "/dead-letters/{id}/mend",
@@ -52,9 +57,14 @@ pub(crate) async fn mend(
     Id(id): Id<String>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Correction { event, dry_run } = members(body).await?;
+    let Correction { event, dry_run, allow_repeated } = members(body).await?;
+    let wish = match (dry_run, allow_repeated) {
+        (true, _) => Wish::Check,
+        (false, false) => Wish::Publish,
+        (false, true) => Wish::PublishRepeated,
+    };
     let original = mend::original(&app.context, &actor, &id).await?;
-    let mended = mend::mend(&app.context, &actor, &original, event.get(), dry_run).await?;
+    let mended = mend::mend(&app.context, &actor, &original, event.get(), wish).await?;
     Ok(json(StatusCode::OK, &view::json(&original.letter, &mended, dry_run)))
 }
 
@@ -68,6 +78,11 @@ impl From<MendError> for Problem {
             MendError::Delivery | MendError::OnlyInQueue => Self::Conflict(Conflict {
                 code: "not-mendable",
                 title: "The letter can't be mended",
+                detail: error.to_string(),
+            }),
+            MendError::Repeated(_) => Self::Conflict(Conflict {
+                code: "already-routed",
+                title: "The event was routed before",
                 detail: error.to_string(),
             }),
             MendError::Faulty(faults) => Self::Invalid(faults.iter().map(field).collect()),

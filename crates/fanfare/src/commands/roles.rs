@@ -57,6 +57,7 @@ fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
     let broker = wiring::broker(settings, "router")?;
     let observe = observer.broker(broker.queue_health());
     let store = wiring::store_for_queue(settings, "router")?;
+    observer.database(&store);
     let clock = store.clock().clone();
     let config = fanfare_router::Config {
         broker,
@@ -80,9 +81,11 @@ fn prepare_router(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
 fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
     let broker = wiring::broker(settings, "worker")?;
     let observe = observer.broker(broker.queue_health());
+    let store = wiring::store_for_queue(settings, "worker")?;
+    observer.database(&store);
     let config = fanfare_worker::Config {
         broker,
-        store: wiring::store_for_queue(settings, "worker")?,
+        store,
         client: wiring::outbound(settings)?,
         policy: settings.sending.retry_policy(),
         timeout: settings.sending.timeout,
@@ -92,14 +95,17 @@ fn prepare_worker(settings: &Settings, observer: &mut Observer) -> anyhow::Resul
         pause_after: settings.load.pause_failing_after,
         prefetch: settings.load.prefetch,
         metrics: observer.worker(),
+        open_breakers: observer.open_breakers(),
     };
     Ok(Role::new("worker", |stop| fanfare_worker::run(config, stop, logged(observe))))
 }
 
 fn prepare_console(settings: &Settings, observer: &mut Observer) -> anyhow::Result<Role> {
+    let background = wiring::store_for_background(settings, "console")?;
+    observer.database(&background);
     let config = fanfare_console::Config {
         store: wiring::store_for_people(settings, "console")?,
-        background: wiring::store_for_background(settings, "console")?,
+        background,
         broker: wiring::broker(settings, "console")?,
         client: wiring::outbound(settings)?,
         mask: settings.mask.clone(),

@@ -59,7 +59,7 @@ impl BrokerSessions {
     }
 
     /// A line for each queue that can't be consumed. Sets the metrics too.
-    fn queue_problems(&self) -> Vec<String> {
+    pub(crate) fn queue_problems(&self) -> Vec<String> {
         let problem = |(queue, problem): (_, Option<String>)| {
             self.metrics.queue(queue, problem.is_none());
             problem.map(|problem| format!("queue {queue} can't be consumed: {problem}"))
@@ -69,7 +69,7 @@ impl BrokerSessions {
     }
 
     /// The problem of the worst session. Sets the metrics too.
-    fn problem(&self) -> Option<&'static str> {
+    pub(crate) fn problem(&self) -> Option<&'static str> {
         let is_up = |state| matches!(state, State::Connected | State::Blocked);
         let states: Vec<State> = self.sessions.iter().map(|session| session.state()).collect();
         let up = states.iter().copied().all(is_up);
@@ -92,7 +92,7 @@ pub(crate) type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 pub(crate) struct Readiness {
     /// `None` for a process that uses no database.
     store: Option<Store>,
-    broker: Option<BrokerSessions>,
+    broker: Option<Arc<BrokerSessions>>,
     process: Process,
     stop: CancellationToken,
     check: Option<Check>,
@@ -103,7 +103,7 @@ pub(crate) struct Readiness {
 impl Readiness {
     pub(crate) fn new(
         store: Option<Store>,
-        broker: Option<BrokerSessions>,
+        broker: Option<Arc<BrokerSessions>>,
         process: Process,
         stop: CancellationToken,
         check: Option<Check>,
@@ -124,12 +124,12 @@ impl Readiness {
 
     /// The problem of the sessions with the broker.
     pub(crate) fn broker(&self) -> Option<&'static str> {
-        self.broker.as_ref().and_then(BrokerSessions::problem)
+        self.broker.as_ref().and_then(|broker| broker.problem())
     }
 
     /// A line for each queue that can't be consumed now.
     pub(crate) fn queues(&self) -> Vec<String> {
-        self.broker.as_ref().map(BrokerSessions::queue_problems).unwrap_or_default()
+        self.broker.as_ref().map(|broker| broker.queue_problems()).unwrap_or_default()
     }
 
     /// The problem of the database, at most [`MAX_AGE`] old.

@@ -1,7 +1,7 @@
 //! `fanfare dead-letters mend`: publishes a corrected event in place of a dead one.
 
 use fanfare_app::Publisher;
-use fanfare_app::dead_letters::mend::{self, MendError, Mended};
+use fanfare_app::dead_letters::mend::{self, MendError, Mended, Repeated, Wish};
 use fanfare_app::json::mended as view;
 use fanfare_core::mend::Fault;
 
@@ -22,6 +22,9 @@ pub(crate) struct MendArgs {
     /// Only check the file
     #[arg(long)]
     dry_run: bool,
+    /// Publish although an event with the same source and id was routed before, so that nobody gets it
+    #[arg(long)]
+    allow_repeated: bool,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -34,8 +37,14 @@ pub(super) async fn run(args: &MendArgs, settings: &Settings) -> anyhow::Result<
     let context = wiring::context_with(settings, "dead-letters", publisher)?;
     let operator = operator();
     let original = mend::original(&context, &operator, &args.id).await.map_err(failed)?;
-    let mended = mend::mend(&context, &operator, &original, &text, args.dry_run).await;
+    let wish = match (args.dry_run, args.allow_repeated) {
+        (true, _) => Wish::Check,
+        (false, false) => Wish::Publish,
+        (false, true) => Wish::PublishRepeated,
+    };
+    let mended = mend::mend(&context, &operator, &original, &text, wish).await;
     let mended = mended.map_err(failed)?;
+    note_repeated(&mended.repeated);
     if args.json {
         return output::print_json(&view::json(&original.letter, &mended, args.dry_run));
     }
@@ -54,6 +63,12 @@ fn sentence(mended: &Mended, dry_run: bool) -> String {
     }
 }
 
+fn note_repeated(repeated: &[Repeated]) {
+    for event in repeated {
+        output::note(&format!("fanfare: {}", event.sentence()));
+    }
+}
+
 fn failed(error: MendError) -> anyhow::Error {
     match error {
         MendError::Store(error) => error.into(),
@@ -64,6 +79,10 @@ fn failed(error: MendError) -> anyhow::Error {
                 output::note(&format!("fanfare: {place}{detail} ({code})"));
             }
             anyhow::anyhow!("the file can't be published; the lines above say why")
+        }
+        MendError::Repeated(repeated) => {
+            note_repeated(&repeated);
+            anyhow::anyhow!("nothing was published; --allow-repeated publishes it all the same")
         }
         other => other.into(),
     }
