@@ -32,7 +32,6 @@ pub mod webhooks;
 
 use fanfare_core::mask::MaskPolicy;
 use fanfare_store::Store;
-use tokio::sync::Notify;
 
 pub use actor::{Actor, NotAdministrator};
 pub use publisher::Publisher;
@@ -47,7 +46,6 @@ pub struct Context {
     /// The maximum number of webhooks of one owner.
     webhooks_per_owner: u32,
     test_events: test_events::Limiter,
-    resend_begun: Notify,
 }
 
 impl Context {
@@ -60,7 +58,6 @@ impl Context {
             mask: MaskPolicy::default(),
             webhooks_per_owner,
             test_events: test_events::Limiter::new(),
-            resend_begun: Notify::new(),
         }
     }
 
@@ -68,10 +65,5 @@ impl Context {
     #[must_use]
     pub fn with_mask(self, mask: MaskPolicy) -> Self {
         Self { mask, ..self }
-    }
-
-    /// Waits until a person has begun a resend in this process.
-    pub async fn resend_begun(&self) {
-        self.resend_begun.notified().await;
     }
 }
