@@ -187,6 +187,7 @@ async fn every_page_is_accessible() {
     inspector.inspect("webhook-failing", &format!("/webhooks/{legacy}")).await;
     inspector.inspect("audit-of-an-owner", "/audit").await;
     inspector.inspect("notices-of-an-owner", "/notices").await;
+    inspector.inspect("operations-of-an-owner", "/operations").await;
     inspector.inspect("resend", &format!("/webhooks/{legacy}/resend")).await;
     inspector.inspect("delivery-dead", &format!("/webhooks/{legacy}/deliveries/{dead}")).await;
     let open = "for (const it of document.querySelectorAll('details')) it.open = true";

@@ -182,7 +182,7 @@ pub(super) async fn choose(
     if until <= from || chosen - counts.settled - counts.kept() >= i64::from(STEP) {
         return Ok(false);
     }
-    let (more, chosen_to) = choose_from(transaction, operation.id, (from, until), chosen).await?;
+    let (more, chosen_to) = choose_from(transaction, operation, (from, until), chosen).await?;
     let (counts, chosen) = (&mut operation.counts, chosen + more);
     counts.total = counts.total.max(chosen);
     if chosen_to >= until && counts.total > chosen {
@@ -197,15 +197,15 @@ pub(super) async fn choose(
 /// they are, and the time up to which all are chosen.
 async fn choose_from(
     transaction: &Transaction<'_>,
-    id: Uuid,
+    operation: &Operation,
     (from, until): (DateTime<Utc>, DateTime<Utc>),
     position: i64,
 ) -> Result<(i64, DateTime<Utc>), StoreError> {
     const SQL: &str = "-- resend_choose
         with dead as (
             select a.batch, a.webhook, a.entry, a.received_at, a.reason, a.since
-            from operations o join attempts a on a.webhook = o.webhook
-            where o.id = $1 and a.state = 'dead' and a.state in ('dead', 'dropped')
+            from attempts a
+            where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $6
               and a.since >= $2 and a.since < $3
               and not exists (select from attempts l where l.batch = a.batch
                               and l.webhook = a.webhook and l.entry > a.entry
@@ -220,8 +220,10 @@ async fn choose_from(
             from dead
         )
         select count(*) as chosen, max(since) as last from dead";
-    let values: Values<'_> = &[&id, &from, &until, &position, &CHOSEN_AT_ONCE];
-    let row: Row = transaction.query_one(SQL, values).await?;
+    let webhook = operation.webhook.map(|id| id.0);
+    let values: [&(dyn ToSql + Sync); 6] =
+        [&operation.id, &from, &until, &position, &CHOSEN_AT_ONCE, &webhook];
+    let row: Row = transaction.query_one(SQL, &values).await?;
     let (chosen, last): (i64, Option<DateTime<Utc>>) = (row.column("chosen")?, row.column("last")?);
     // The database has no smaller times.
     let after = last.map(|last| last + TimeDelta::microseconds(1));

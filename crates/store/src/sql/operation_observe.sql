@@ -46,6 +46,7 @@ with open as (
 ), newest as (
     select l.batch, l.webhook, l.entry, l.received_at from operation_letters l
     where l.operation = $1 and l.state = 'begun'
+      and l.webhook = (select webhook from operations where id = $1)
     order by l.position desc limit $3
 ), untried as (
     -- An endpoint may defer an attempt for long, which nobody waits for.
