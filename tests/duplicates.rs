@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use fanfare_testkit::pgproxy::{Fault, Marker};
 use fanfare_testkit::process::Process;
 use fanfare_testkit::receiver::{Receiver, Reply};
 use fanfare_testkit::wait::eventually;
@@ -93,4 +94,26 @@ async fn a_dead_row_written_while_its_redelivered_job_is_deferred_gets_its_dead_
     })
     .await;
     assert_eq!(receiver.count(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_while_it_pauses_a_webhook_still_records_the_attempt() {
+    let world = World::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(|_, _| Reply::status(410));
+    let webhook = world.webhook(&receiver.url("/hook")).await;
+    let _router = world.start("router").await;
+    let (proxy, mut worker) = world.start_proxied("worker").await;
+    let mut pausing = proxy.inject_always(Marker::statement("address_pause"), Fault::CloseBefore);
+    world.publish(&event()).await;
+    pausing.hit().await;
+    worker.terminate();
+    worker.wait_for_line("handing back the work", SOON).await;
+    proxy.clear();
+    worker.wait_exit(SOON).await;
+    let _worker = world.start("worker").await;
+    world.deliveries(&webhook, "delivered", 1).await;
+    let paused = world.json(&["webhooks", "list"]).await;
+    assert_eq!(paused[0]["IsPaused"], json!(true), "{paused}");
+    assert_eq!(receiver.count(), 1, "it got the notification twice");
 }

@@ -321,7 +321,7 @@ impl World {
              from made"
         ));
         // There are no messages in their queue, which a router would miss.
-        self.sql("update dead_letters set copies = 0");
+        self.sql("update dead_letters set copies = 0 where copies > 0");
     }
 
     /// Waits until a webhook has `count` deliveries, all in `state`; returns them, the newest first.

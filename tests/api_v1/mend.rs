@@ -13,8 +13,8 @@ const LIST: &str = "/api/v1/dead-letters?queue=events";
 async fn the_letter(root: &User) -> (Value, String) {
     let letter = eventually("a dead event", SOON, async || {
         let answer = root.get(LIST).await;
-        let first = answer.json()["items"][0].take();
-        if first.is_null() { Err(answer) } else { Ok(first) }
+        let items = answer.json()["items"].take();
+        items.get(0).cloned().ok_or(answer)
     })
     .await;
     let path = format!("/api/v1/dead-letters/{}/mend", letter["id"].as_str().unwrap());

@@ -152,6 +152,58 @@ async fn letters_whose_webhook_or_owner_gets_nothing_are_not_sent() {
     assert_eq!(receiver.count(), 3);
 }
 
+/// The number of dead deliveries of each endpoint. A long run sets more.
+fn dead_of_each() -> u32 {
+    std::env::var("FANFARE_TEST_DEAD_OF_EACH").map_or(40, |each| each.parse().unwrap())
+}
+
+#[tokio::test]
+async fn fifty_endpoints_recover_by_canary_and_owners_without_access_get_nothing() {
+    const ENDPOINTS: usize = 50;
+    const WITHOUT_ACCESS: usize = 5;
+    let dead = dead_of_each();
+    let each = usize::try_from(dead).unwrap();
+    let api = Api::start().await;
+    let reads = json!([{ "access": ["read"], "scope": "any-task" }]);
+    let directory = |without: usize| {
+        let granted = |n| if n < without { json!([]) } else { reads.clone() };
+        let user = |n| json!({ "name": format!("u{n}"), "permissions": granted(n) });
+        let root = json!({ "name": "root", "roles": ["System Administrator"] });
+        let users: Vec<Value> = std::iter::once(root).chain((0..ENDPOINTS).map(user)).collect();
+        json!({ "users": users, "roles": [] })
+    };
+    api.world.directory(&directory(0)).await;
+    let mut receivers = Vec::new();
+    for n in 0..ENDPOINTS {
+        let receiver = Receiver::start().await;
+        let webhook = api.world.webhook_of(&format!("u{n}"), &receiver.url("/hook"), &[]).await;
+        api.world.insert_dead(&webhook, dead);
+        receivers.push(receiver);
+    }
+    api.world.directory(&directory(WITHOUT_ACCESS)).await;
+    let root = api.sign_in("root").await;
+    let path = begin(&root, &json!({ "kind": "replay", "all": true, "canary": true })).await;
+    let _processes = [
+        api.world.start("router").await,
+        api.world.start("worker").await,
+        api.world.start("worker").await,
+    ];
+    let end = eventually("the operation is done", 30 * LONG, async || {
+        let operation = root.read(&path).await;
+        if operation["state"] == "done" { Ok(operation) } else { Err(operation) }
+    })
+    .await;
+    let all = json!(ENDPOINTS * each);
+    assert_eq!((&end["total"], &end["settled"], &end["waiting"]), (&all, &all, &json!(0)), "{end}");
+    let expected = json!((ENDPOINTS - WITHOUT_ACCESS) * each);
+    let dropped = json!(WITHOUT_ACCESS * each);
+    assert_eq!((&end["delivered"], &end["dropped"]), (&expected, &dropped), "{end}");
+    for (n, receiver) in receivers.iter().enumerate() {
+        let count = if n < WITHOUT_ACCESS { 0 } else { each };
+        assert_eq!((receiver.count(), ids(receiver).len()), (count, count), "endpoint {n}");
+    }
+}
+
 #[tokio::test]
 async fn an_operation_is_paused_resumed_and_cancelled() {
     let api = Api::start().await;

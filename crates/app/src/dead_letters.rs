@@ -206,7 +206,7 @@ pub async fn settle(
 /// Removes the messages of settled letters from their queues.
 async fn clear(stores: Stores<'_>, choice: &Choice) -> Result<(), Stopped> {
     for kind in selection::kinds(choice.kind) {
-        sweep(stores.session, stores.store, kind, PATIENCE).await?;
+        sweep(stores.session, stores.store, kind, PATIENCE, |_| {}).await?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use async_rs::Runtime;
 use fanfare_core::chain::chain;
 use lapin::tcp::{AMQPUriTcpExt as _, RustlsConnector, TLSConfig};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties, Error};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(CONNECT_TIMEOUT_S);
+
+/// How long one of several hosts may take to answer a greeting before the next one is tried. A node that
+/// hangs still accepts connections.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
 
 /// A connection and the largest frame that may be sent on it.
 pub(crate) struct Connected {
@@ -32,7 +37,7 @@ pub(crate) struct Connected {
 }
 
 /// Connects to the host that this process prefers, or else to the next one that can be used, which
-/// is preferred from then on.
+/// is preferred from then on. A host that does not answer soon is tried after the others.
 ///
 /// # Errors
 ///
@@ -41,17 +46,24 @@ pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connec
     let hosts = config.hosts();
     let order = hosts.order();
     let is_one_of_several = order.len() > 1;
+    let mut order: VecDeque<_> =
+        order.into_iter().map(|number| (number, is_one_of_several)).collect();
     let mut failure = unusable("it names no host");
-    for number in order {
+    while let Some((number, may_be_later)) = order.pop_front() {
+        let host = hosts.get(number);
+        if may_be_later && !answers_soon(host).await {
+            order.push_back((number, false));
+            continue;
+        }
         let name = format!("{} ({purpose})", config.name());
-        match connect((number, hosts.get(number)), name, config.room()).await {
+        match connect((number, host), name, config.room()).await {
             Ok(connected) => {
                 hosts.prefer(number);
                 return Ok(connected);
             }
             Err(error) => {
                 if is_one_of_several {
-                    let broker = hosts.get(number).label.as_str();
+                    let broker = host.label.as_str();
                     let error = chain(&error);
                     tracing::warn!(broker, error, "one host of the broker can't be used");
                 }
@@ -62,6 +74,13 @@ pub(crate) async fn connect_any(config: &Config, purpose: &str) -> Result<Connec
         }
     }
     Err(failure)
+}
+
+/// Whether a host answers a greeting, or refuses it, within [`FIRST_ANSWER`].
+async fn answers_soon(host: &BrokerHost) -> bool {
+    let is_silent = matches!(greet(host, FIRST_ANSWER).await, Err(BrokerError::NoAnswer { .. }));
+    host.silent.fetch_or(is_silent, Ordering::Relaxed);
+    !is_silent
 }
 
 /// Whether the host may be usable later without a change to its or this process's settings.
@@ -77,11 +96,11 @@ async fn connect(
     room: &Room,
 ) -> Result<Connected, BrokerError> {
     if host.silent.load(Ordering::Relaxed) {
-        probe(host).await?;
+        greet(host, CONNECT_TIMEOUT).await?;
     }
     let opened = match timeout(CONNECT_TIMEOUT, open((number, host), name, room)).await {
         Ok(opened) => opened,
-        Err(_) => Err(no_answer(host)),
+        Err(_) => Err(no_answer(host, CONNECT_TIMEOUT)),
     };
     let silent = matches!(opened, Err(BrokerError::NoAnswer { .. }));
     host.silent.store(silent, Ordering::Relaxed);
@@ -129,24 +148,24 @@ fn connector(secure: &Secure) -> Result<(RustlsConnector, String), BrokerError> 
 /// An attempt to connect to a peer that accepts and then never answers can't be cancelled: the
 /// library's thread goes on waiting. So after one such attempt this probe comes first. It sends a
 /// greeting that a broker answers and a TLS endpoint refuses; either is a sign of life.
-async fn probe(host: &BrokerHost) -> Result<(), BrokerError> {
+async fn greet(host: &BrokerHost, limit: Duration) -> Result<(), BrokerError> {
     let authority = &host.uri.authority;
     let greet = async {
         let mut stream = TcpStream::connect((authority.host.as_str(), authority.port)).await?;
         stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
         stream.read(&mut [0; 1]).await
     };
-    match timeout(CONNECT_TIMEOUT, greet).await {
+    match timeout(limit, greet).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => {
             Err(BrokerError::Unreachable { broker: host.label.clone(), source: error.into() })
         }
-        Err(_) => Err(no_answer(host)),
+        Err(_) => Err(no_answer(host, limit)),
     }
 }
 
-fn no_answer(host: &BrokerHost) -> BrokerError {
-    BrokerError::NoAnswer { broker: host.label.clone(), seconds: CONNECT_TIMEOUT_S }
+fn no_answer(host: &BrokerHost, limit: Duration) -> BrokerError {
+    BrokerError::NoAnswer { broker: host.label.clone(), seconds: limit.as_secs() }
 }
 
 /// Classifies lapin's error of an attempt to connect.

@@ -37,13 +37,18 @@ impl From<PublishError> for StepError {
 }
 
 /// Removes the messages of settled letters from their queues, for a command that runs without routers.
+/// `on_left` gets the number that has left a queue so far.
 ///
 /// # Errors
 ///
 /// [`LettersError`]
-pub async fn sweep_queues(store: &Store, session: &Session) -> Result<(), LettersError> {
+pub async fn sweep_queues(
+    store: &Store,
+    session: &Session,
+    mut on_left: impl FnMut(u64),
+) -> Result<(), LettersError> {
     for kind in Kind::ALL {
-        sweep(session, store, kind, PATIENCE).await?;
+        sweep(session, store, kind, PATIENCE, &mut on_left).await?;
     }
     Ok(())
 }

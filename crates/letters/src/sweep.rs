@@ -16,7 +16,8 @@ const AT_ONCE: i64 = 20_000;
 /// The messages whose leaving one statement notes.
 const NOTED_AT_ONCE: usize = 1000;
 
-/// Removes the messages of settled letters from a queue, and returns how many.
+/// Removes the messages of settled letters from a queue, and returns how many. `on_left` gets the number
+/// that has left it so far, from time to time: a long queue takes minutes.
 ///
 /// While another process reads through a queue for longer than `patience`, nothing is removed.
 ///
@@ -31,6 +32,7 @@ pub async fn sweep(
     store: &Store,
     kind: Kind,
     patience: Duration,
+    mut on_left: impl FnMut(u64),
 ) -> Result<u64, LettersError> {
     let mut swept = 0;
     loop {
@@ -42,7 +44,7 @@ pub async fn sweep(
         if !begin_alone(store, patience).await? {
             return Ok(swept);
         }
-        let taken = walk(session, store, kind, leaving).await;
+        let taken = walk(session, store, kind, leaving, |taken| on_left(swept + taken)).await;
         store.letters_walk_end().await?;
         let taken = taken?;
         swept += taken;
@@ -58,6 +60,7 @@ async fn walk(
     store: &Store,
     kind: Kind,
     leaving: Vec<Leaving>,
+    mut on_left: impl FnMut(u64),
 ) -> Result<u64, LettersError> {
     let began = Instant::now();
     let mut open: HashMap<String, Leaving> =
@@ -83,6 +86,7 @@ async fn walk(
         }
         if left.len() >= NOTED_AT_ONCE {
             store.letters_left(&std::mem::take(&mut left)).await?;
+            on_left(taken);
         }
     }
     walk.end().await?;

@@ -62,7 +62,7 @@ pub(crate) async fn run(
 async fn round(config: &Config, session: &Session, seen: &mut Seen) -> Result<(), LettersError> {
     let store = &config.store;
     for kind in Kind::ALL {
-        let swept = sweep(session, store, kind, Duration::ZERO).await?;
+        let swept = sweep(session, store, kind, Duration::ZERO, |_| {}).await?;
         if swept > 0 {
             tracing::info!(swept, queue = kind.name(), "settled dead letters left their queue");
         }

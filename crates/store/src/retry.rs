@@ -28,7 +28,7 @@ const TRIES_OF_UNDIVIDED: u32 = 16;
 
 /// The number of times that a call is repeated without a pause after it lost against another
 /// transaction.
-const REPEATS: u32 = 10;
+pub(crate) const REPEATS: u32 = 10;
 
 /// The reason to wait that this process logged last: [`NOTHING`], [`TIME`], or a person's action,
 /// as the hash of the advice.

@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use fanfare_broker::Delay;
 use fanfare_broker::dead_letters::DeadDelivery;
 use fanfare_core::answer::{Answer, Trace};
+use fanfare_core::chain::chain;
 use fanfare_core::job::AttemptRef;
 use fanfare_core::notification::render;
 use fanfare_core::outcome::{DeadReason, Next, Outcome, Progress, State, decide, plan_holds};
@@ -166,12 +167,7 @@ async fn conclude(
     let feedback = context.pacer.feedback(webhook, &sent.answer, sent.at);
     let next = next(context, series, &sent.answer);
     if next == Next::Gone {
-        // Paused before the row is written: if the worker dies in between, the next attempt pauses it.
-        let store = &context.config.store;
-        let pause = || store.address_pause(webhook.id, &webhook.uri, &PauseReason::Gone);
-        if Box::pin(context.retry_until_available(pause)).await? {
-            log_gone(context, webhook);
-        }
+        Box::pin(pause_gone(context, webhook)).await;
         failpoint!(WorkerPauses, [attempt.due]);
     }
     let entry = entry(context, attempt, &mut sent, next);
@@ -194,13 +190,26 @@ async fn conclude(
     }
 }
 
-/// Tells operators that the service has paused a webhook.
-fn log_gone(context: &Context, webhook: &Webhook) {
-    context.config.metrics.paused(&PauseReason::Gone);
-    tracing::warn!(
-        webhook.id = %webhook.id, webhook.origin = webhook.uri.origin(),
-        "paused a webhook whose receiver answered 410"
-    );
+/// Pauses a webhook whose receiver answered 410, before the row is written: if the worker dies in
+/// between, the next attempt pauses it. The row is written in any case, because the POST was made.
+async fn pause_gone(context: &Context, webhook: &Webhook) {
+    let store = &context.config.store;
+    let pause = || store.address_pause(webhook.id, &webhook.uri, &PauseReason::Gone);
+    match context.recorder.retry_until_available(pause).await {
+        Ok(true) => {
+            context.config.metrics.paused(&PauseReason::Gone);
+            tracing::warn!(
+                webhook.id = %webhook.id, webhook.origin = webhook.uri.origin(),
+                "paused a webhook whose receiver answered 410"
+            );
+        }
+        // It was paused already, or has another address now.
+        Ok(false) => {}
+        Err(error) => tracing::warn!(
+            webhook.id = %webhook.id, error = chain(&error),
+            "failed to pause a webhook whose receiver answered 410; its next delivery pauses it"
+        ),
+    }
 }
 
 /// The row of an attempt.

@@ -48,6 +48,8 @@ type Waiting = (Entry, Done, Span);
 pub(crate) struct Recorder {
     queue: mpsc::Sender<Waiting>,
     healthy: watch::Receiver<bool>,
+    database: DatabaseHealth,
+    give_up: CancellationToken,
 }
 
 impl Recorder {
@@ -65,22 +67,37 @@ impl Recorder {
             store: config.store.clone(),
             metrics: Arc::clone(&config.metrics),
             health,
-            database,
+            database: database.clone(),
             give_up: give_up.clone(),
         };
+        let last = give_up.clone();
         tokio::spawn(async move {
             stop.cancelled().await;
             tokio::time::sleep(LAST_TRY).await;
-            give_up.cancel();
+            last.cancel();
         });
         tracker.spawn(writer.run(waiting));
-        Self { queue, healthy }
+        Self { queue, healthy, database, give_up }
     }
 
     /// Waits until the database is available.
     pub(crate) async fn ready(&self) {
         // An error means that the writer has ended; then `record` fails.
         let _ = self.healthy.clone().wait_for(|healthy| *healthy).await;
+    }
+
+    /// Calls the database until it is available, for what has to be written between a POST and its row.
+    /// A process that was told to stop goes on for as long as it writes rows: a row that is not written
+    /// means a second POST.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`]
+    pub(crate) async fn retry_until_available<T, Answer: Future<Output = Result<T, StoreError>>>(
+        &self,
+        mut call: impl FnMut() -> Answer,
+    ) -> Result<T, QueryError> {
+        retry_until_available(&self.give_up, || self.database.watch(call())).await
     }
 
     /// Writes a row and waits until it is committed.

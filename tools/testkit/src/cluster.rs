@@ -117,10 +117,15 @@ impl<'a> Cluster<'a> {
         self.tell(node, &|name| format!("erlang:set_cookie('{name}', erlang:get_cookie())"))
     }
 
-    /// Whether a node works and is connected to all others.
+    /// Whether a node works, is connected to all others, and no queue needs it for its majority: the
+    /// condition under which an operator may stop it.
     #[must_use]
     pub fn is_up(&self, node: usize) -> bool {
-        let works = format!("{} = length(nodes()), true = rabbit:is_running().", NODES - 1);
+        let works = format!(
+            "{} = length(nodes()), true = rabbit:is_running(), \
+             [] = rabbit_quorum_queue:list_with_minimum_quorum().",
+            NODES - 1
+        );
         self.endpoints[node].evaluate(&works).is_ok()
     }
 

@@ -106,7 +106,7 @@ impl RabbitMq {
                  disk_free_limit.absolute = 50MB\n\
                  max_message_size = 134217728\n\
                  cluster_partition_handling = pause_minority\n\
-                 net_ticktime = 10\n"
+                 net_ticktime = 6\n"
             ),
         )?;
         fs::write(home.join("enabled_plugins"), "[].\n")?;

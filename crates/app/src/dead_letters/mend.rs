@@ -214,7 +214,8 @@ async fn publish(context: &Context, event: ReplayedEvent) -> bool {
         );
         return false;
     }
-    if let Err(error) = sweep(&session, &context.store, Kind::Events, Duration::ZERO).await {
+    if let Err(error) = sweep(&session, &context.store, Kind::Events, Duration::ZERO, |_| {}).await
+    {
         tracing::warn!(
             error = chain(&error),
             "a mended event is still in its queue; a router removes it"

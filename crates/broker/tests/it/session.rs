@@ -4,6 +4,7 @@ use crate::support::{config, open, publish, through_proxy, wait_for_depth};
 use fanfare_broker::{BrokerError, Queue, Session};
 use fanfare_testkit::sandbox::Sandbox;
 use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
 use url::Url;
 
 async fn refusal(url: &Url) -> BrokerError {
@@ -63,6 +64,26 @@ async fn silent_peer_is_detected_by_missing_heartbeats() {
     let session = Session::open(&config(&format!("{url}?heartbeat=1"))).await.unwrap();
     proxy.freeze();
     tokio::time::timeout(crate::support::TIMEOUT, session.lost()).await.unwrap();
+}
+
+#[tokio::test]
+async fn hosts_that_accept_and_stay_silent_are_passed_over_before_a_connection_would_time_out() {
+    let sandbox = Sandbox::new().await;
+    let working = Url::parse(&sandbox.amqp_url).unwrap();
+    // A node that hangs accepts connections by its kernel.
+    let silent: Vec<TcpListener> =
+        (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+    let addresses = silent.iter().map(|it| it.local_addr().unwrap().to_string());
+    let hosts: Vec<String> =
+        addresses.chain([format!("127.0.0.1:{}", working.port().unwrap())]).collect();
+    let of_one = format!("{}:{}", working.host_str().unwrap(), working.port().unwrap());
+    let url = sandbox.amqp_url.replace(&of_one, &hosts.join(","));
+    // The process begins with any of them.
+    for _ in 0..3 {
+        let config = config(&url);
+        let opening = Session::look(&config);
+        tokio::time::timeout(Duration::from_secs(10), opening).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -8,9 +8,11 @@ use fanfare_core::dead_letter::{Kind, Letter};
 use fanfare_core::name;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
-use crate::error::StoreError;
+use crate::error::{Remedy, StoreError};
 use crate::pool::Store;
+use crate::retry::REPEATS;
 use crate::rows::Columns as _;
 
 /// The longest time in which a letter reaches its queue, and the shortest between two walks that both miss it.
@@ -75,21 +77,24 @@ impl Store {
     /// others took away, or that only its queue has, is opened again.
     pub async fn letters_found(&self, letters: &[Letter]) -> Result<u64, StoreError> {
         const SQL: &str = include_str!("../sql/letters_found.sql");
-        let facts = letters.iter().map(facts).collect::<Vec<_>>();
-        let client = self.connection("add dead letters that a queue has").await?;
-        client.execute(SQL, &[&Value::Array(facts)]).await
+        let facts = Value::Array(letters.iter().map(facts).collect());
+        self.change_letters("add dead letters that a queue has", SQL, &[&facts]).await
     }
 
     /// Notes how many messages with each id a queue has.
     pub async fn letters_counted(&self, counts: &[(String, i16)]) -> Result<(), StoreError> {
         const SQL: &str = "-- letters_counted
-            update dead_letters d set copies = n.copies, missed_at = null
-            from unnest($1::text[], $2::smallint[]) n(id, copies)
-            where d.id = n.id and (d.copies <> n.copies or d.missed_at is not null)";
+            with changed as (
+                select d.id, n.copies from unnest($1::text[], $2::smallint[]) n(id, copies)
+                join dead_letters d on d.id = n.id
+                where d.copies <> n.copies or d.missed_at is not null
+                order by d.id for no key update of d
+            )
+            update dead_letters d set copies = c.copies, missed_at = null
+            from changed c where d.id = c.id";
         let (ids, copies): (Vec<&str>, Vec<i16>) =
             counts.iter().map(|(id, copies)| (id.as_str(), *copies)).unzip();
-        let client = self.connection("count the messages of a queue").await?;
-        client.execute(SQL, &[&ids, &copies]).await.map(drop)
+        self.change_letters("count the messages of a queue", SQL, &[&ids, &copies]).await.map(drop)
     }
 
     /// Notes which letters a walk that began `ago` did not find. What two walks did not find, some
@@ -105,9 +110,9 @@ impl Store {
             Missed::AllBut(ids) => (ids, true),
             Missed::Only(ids) => (ids, false),
         };
-        let client = self.connection("note which letters a queue lacks").await?;
         let (ago, margin) = (ago.as_secs_f64(), MARGIN.as_secs_f64());
-        client.execute(SQL, &[&kind.name(), &ids, &are_others, &ago, &margin]).await
+        let params: [&(dyn ToSql + Sync); 5] = [&kind.name(), &ids, &are_others, &ago, &margin];
+        self.change_letters("note which letters a queue lacks", SQL, &params).await
     }
 
     /// The letters whose messages have to leave a queue, at most `most`, the oldest first.
@@ -143,16 +148,41 @@ impl Store {
     /// Notes that messages have left their queue: the ids of their letters, and their times of death.
     pub async fn letters_left(&self, left: &[(String, String)]) -> Result<(), StoreError> {
         const SQL: &str = "-- letters_left
+            with left_it as (
+                select id, count(*)::smallint as copies, array_agg(died) as died
+                from unnest($1::text[], $2::text[]) u(id, died) group by id
+            ), changed as (
+                select d.id, l.copies, l.died from left_it l join dead_letters d on d.id = l.id
+                order by d.id for no key update of d
+            )
             update dead_letters d
-            set copies = greatest(d.copies - n.copies, 0),
-                gone = array(select g from unnest(d.gone) g where g <> all(n.died))
-            from (select id, count(*)::smallint as copies, array_agg(died) as died
-                  from unnest($1::text[], $2::text[]) u(id, died) group by id) n
-            where d.id = n.id";
+            set copies = greatest(d.copies - c.copies, 0),
+                gone = array(select g from unnest(d.gone) g where g <> all(c.died))
+            from changed c where d.id = c.id";
         let (ids, died): (Vec<&str>, Vec<&str>) =
             left.iter().map(|(id, died)| (id.as_str(), died.as_str())).unzip();
-        let client = self.connection("note that letters have left their queue").await?;
-        client.execute(SQL, &[&ids, &died]).await.map(drop)
+        self.change_letters("note that letters have left their queue", SQL, &[&ids, &died])
+            .await
+            .map(drop)
+    }
+
+    /// Executes a statement that changes many letters, which it locks by their ids. Deliveries that end
+    /// at the same moment lock their letters in another order. So it may lose a deadlock; then nothing
+    /// was changed, and it is executed again.
+    async fn change_letters(
+        &self,
+        doing: &'static str,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StoreError> {
+        let client = self.connection(doing).await?;
+        for _ in 0..REPEATS {
+            match client.execute(sql, params).await {
+                Err(error) if error.remedy() == Remedy::Repeat => {}
+                answered => return answered,
+            }
+        }
+        client.execute(sql, params).await
     }
 
     /// Removes what was settled long ago, at most `most` rows. Returns how many.

@@ -258,9 +258,13 @@ pub(crate) async fn leave(
     died: impl Iterator<Item = (String, Option<String>)>,
 ) -> Result<(), StoreError> {
     const SQL: &str = "-- letters_leave
-        update dead_letters d set gone = d.gone || n.died
-        from unnest($1::text[], $2::text[]) n(id, died)
-        where d.id = n.id and n.died <> all(d.gone)";
+        with leaving as (
+            select d.id, n.died from unnest($1::text[], $2::text[]) n(id, died)
+            join dead_letters d on d.id = n.id
+            where n.died <> all(d.gone)
+            order by d.id for no key update of d
+        )
+        update dead_letters d set gone = d.gone || l.died from leaving l where d.id = l.id";
     let (ids, died): (Vec<String>, Vec<String>) =
         died.filter_map(|(id, died)| Some((id, died?))).unzip();
     transaction.execute(SQL, &[&ids, &died]).await.map(drop)

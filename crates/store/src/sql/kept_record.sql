@@ -13,6 +13,8 @@ select m.id, m.kind, m.queue, m.facts->>'routing_key', m.properties, m.body,
 from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bytea[], $6::uuid[],
             $7::float8[], $8::jsonb[])
      as m(id, kind, queue, properties, body, digest, hold, facts)
+-- The order in which all statements lock these rows and their letters.
+order by m.id
 on conflict (id) do update
 set kind = excluded.kind, queue = excluded.queue, routing_key = excluded.routing_key,
     properties = excluded.properties, body = excluded.body, reason = excluded.reason,

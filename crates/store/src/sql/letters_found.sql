@@ -12,6 +12,8 @@ where not exists (select from dead_letters k
                   where k.id = n.id
                     and (k.settled_at is null
                          or (k.source = 'ledger' and k.settled_as is distinct from 'taken')))
+-- The order in which all statements lock letters.
+order by n.id
 on conflict (id) do update
 set settled_at = null, settled_as = null, missed_at = null, noted_at = now(),
     copies = greatest(d.copies, 1)

@@ -6,6 +6,8 @@ with missed as (
     where d.kind = $1 and d.copies > 0
       and d.noted_at < now() - ($4::float8 + $5) * interval '1 second'
       and exists (select from unnest($2::text[]) i(id) where i.id = d.id) <> $3
+    -- The order in which all statements lock letters.
+    order by d.id for no key update of d
 )
 update dead_letters d
 set missed_at = case when m.is_certain then null else coalesce(d.missed_at, now()) end,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use fanfare_core::audit::entry::Letter as Audited;
 use fanfare_core::audit::{Action, Author, Entry};
 use fanfare_core::dead_letter::{Choice, DiedBy, GroupBy, Kind, Letter};
@@ -9,6 +10,7 @@ use fanfare_core::ids::{DeliveryId, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
 use fanfare_core::kept::Contents;
 use fanfare_core::outcome::State;
+use fanfare_store::PlanMode;
 use fanfare_store::kept::{self, NewKept};
 use fanfare_store::letters::{Missed, Order};
 use uuid::Uuid;
@@ -83,27 +85,7 @@ async fn a_dead_delivery_is_in_the_index_until_it_is_restarted_or_discarded() {
 async fn what_only_a_queue_has_is_added_and_goes_when_two_walks_miss_it() {
     let (database, _) = database().await;
     let store = &database.store;
-    let now = store.letters_clock().await.unwrap();
-    let found = Letter {
-        id: "stray".to_owned(),
-        kind: Kind::Events,
-        source: fanfare_core::dead_letter::Source::Broker,
-        died_by: None,
-        webhook: Some(WebhookId(Uuid::nil())),
-        owner: Some("anna\0".to_owned()),
-        host: None,
-        event_type: None,
-        event: None,
-        reason: "delivery-limit".to_owned(),
-        detail: "moved here 7 times".to_owned(),
-        outcome: None,
-        last_status: None,
-        attempts: None,
-        error: None,
-        cause: None,
-        bytes: 0,
-        died_at: now,
-    };
+    let found = stray("stray".to_owned(), store.letters_clock().await.unwrap());
     for added in [1, 0] {
         assert_eq!(store.letters_found(std::slice::from_ref(&found)).await.unwrap(), added);
     }
@@ -121,6 +103,48 @@ async fn what_only_a_queue_has_is_added_and_goes_when_two_walks_miss_it() {
     // It is there again.
     assert_eq!(store.letters_found(&[found]).await.unwrap(), 1);
     assert_eq!(open(&database).await.len(), 1);
+}
+
+/// A letter that only the queue of dead events has.
+fn stray(id: String, died_at: DateTime<Utc>) -> Letter {
+    Letter {
+        id,
+        kind: Kind::Events,
+        source: fanfare_core::dead_letter::Source::Broker,
+        died_by: None,
+        webhook: Some(WebhookId(Uuid::nil())),
+        owner: Some("anna\0".to_owned()),
+        host: None,
+        event_type: None,
+        event: None,
+        reason: "delivery-limit".to_owned(),
+        detail: "moved here 7 times".to_owned(),
+        outcome: None,
+        last_status: None,
+        attempts: None,
+        error: None,
+        cause: None,
+        bytes: 0,
+        died_at,
+    }
+}
+
+#[tokio::test]
+async fn statements_with_the_same_letters_in_opposite_orders_all_succeed() {
+    let (database, _) = database().await;
+    let another = database.another(PlanMode::Generic, 1);
+    let now = database.store.letters_clock().await.unwrap();
+    let letters: Vec<Letter> = (0..2000).map(|n| stray(format!("{n:04}"), now)).collect();
+    assert_eq!(database.store.letters_found(&letters).await.unwrap(), 2000);
+    for round in 0..20 {
+        let copies = 2 + round % 2;
+        let counts: Vec<_> = letters.iter().map(|it| (it.id.clone(), copies)).collect();
+        let left: Vec<_> = letters.iter().rev().map(|it| (it.id.clone(), "x".to_owned())).collect();
+        let (counted, noted) =
+            tokio::join!(database.store.letters_counted(&counts), another.letters_left(&left));
+        counted.unwrap();
+        noted.unwrap();
+    }
 }
 
 #[tokio::test]

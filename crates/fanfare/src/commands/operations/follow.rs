@@ -2,6 +2,7 @@
 //!
 //! Routers make the same steps, so the operation goes on when the command is ended.
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
@@ -25,10 +26,11 @@ pub(crate) async fn follow(
         let stepped = step(store, session, id).await;
         let find = store.operation_find(id).await?;
         let operation = find.context("the operation was removed")?;
-        line.show(&operation);
+        line.show(&text(&operation));
         if operation.state.has_ended() {
             line.end();
-            sweep_queues(store, session).await?;
+            sweep_queues(store, session, |left| line.show(&swept(left))).await?;
+            line.end();
             return Ok(operation);
         }
         // A router goes on with what could not be published.
@@ -41,24 +43,32 @@ pub(crate) async fn follow(
 /// A line on stderr that is written again and again, if a person sees it.
 struct ProgressLine {
     is_shown: bool,
+    is_open: Cell<bool>,
 }
 
 impl ProgressLine {
     fn new() -> Self {
-        Self { is_shown: std::io::stderr().is_terminal() }
+        Self { is_shown: std::io::stderr().is_terminal(), is_open: Cell::new(false) }
     }
 
-    fn show(&self, operation: &Operation) {
+    fn show(&self, text: &str) {
         if self.is_shown {
-            output::progress(&text(operation));
+            output::progress(text);
+            self.is_open.set(true);
         }
     }
 
+    /// Ends the line, if something is on it.
     fn end(&self) {
-        if self.is_shown {
+        if self.is_open.replace(false) {
             output::note("");
         }
     }
+}
+
+/// The progress of the removal that follows.
+fn swept(left: u64) -> String {
+    format!("{left} messages of settled dead letters removed from their queue")
 }
 
 /// The progress in words.
