@@ -119,6 +119,7 @@ if exists (select from pg_roles where rolname = 'fanfare_console') then
     -- Dead events that an administrator corrects.
     grant insert on kept_messages to fanfare_console;
     grant select, insert, update on claims to fanfare_console;
+    -- Consoles of the version before ask for resends here.
     grant select, insert, update on resends to fanfare_console;
     -- Bulk operations on dead letters, and restoring what they discarded.
     grant select, insert, update on operations, operation_letters to fanfare_console;

@@ -188,6 +188,7 @@ async fn every_page_is_accessible() {
     inspector.inspect("audit-of-an-owner", "/audit").await;
     inspector.inspect("notices-of-an-owner", "/notices").await;
     inspector.inspect("channels-of-notices", "/notices/settings").await;
+    inspector.inspect("operations-of-an-owner", "/operations").await;
     inspector.inspect("resend", &format!("/webhooks/{legacy}/resend")).await;
     inspector.inspect("delivery-dead", &format!("/webhooks/{legacy}/deliveries/{dead}")).await;
     let open = "for (const it of document.querySelectorAll('details')) it.open = true";

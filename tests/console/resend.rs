@@ -92,8 +92,9 @@ async fn failed_deliveries_are_counted_and_resent_once() {
 }
 
 #[tokio::test]
-async fn resend_continues_after_a_console_died_and_sends_nothing_twice() {
+async fn resend_continues_after_console_and_router_died_and_sends_nothing_twice() {
     let console = Console::start().await;
+    let mut router = console.world.start("router").await;
     let receiver = Receiver::start().await;
     let webhook = console.world.webhook(&receiver.url("/hook")).await;
     console.world.insert_dead(&webhook, 600);
@@ -108,6 +109,7 @@ async fn resend_continues_after_a_console_died_and_sends_nothing_twice() {
     assert!(html.contains("350 deliveries failed") && html.contains("See the progress"), "{html}");
     assert!(anna.page(&page).await.contains(&format!(r#"<a href="{path}">See the progress"#)));
 
+    router.kill9();
     let console = console.killed().await;
     let mut anna = console.signed_in("anna").await;
     let html = anna.page(&path).await;
@@ -127,6 +129,7 @@ async fn resend_continues_after_a_console_died_and_sends_nothing_twice() {
 #[tokio::test]
 async fn resend_begun_by_the_api_is_shown_and_cancelled_on_the_page() {
     let console = Console::start().await;
+    let _router = console.world.start("router").await;
     let webhook = console.world.webhook("http://127.0.0.1:9/").await;
     console.world.insert_dead(&webhook, 300);
     let mut anna = console.user("anna").await;
@@ -161,6 +164,7 @@ async fn resend_begun_by_the_api_is_shown_and_cancelled_on_the_page() {
 #[tokio::test]
 async fn resend_is_visible_to_its_owner_only_and_can_be_cancelled() {
     let console = Console::start().await;
+    let _router = console.world.start("router").await;
     let webhook = console.world.webhook("http://127.0.0.1:9/").await;
     console.world.insert_dead(&webhook, 300);
     let page = format!("/webhooks/{webhook}");
@@ -199,4 +203,90 @@ async fn resend_is_visible_to_its_owner_only_and_can_be_cancelled() {
     let path = confirmed(&mut anna, &page, "50 deliveries failed").await;
     until(&mut anna, &path, "50 of 50").await;
     assert_eq!(count_resent(&console.world), "300");
+}
+
+/// Adds a request for all dead deliveries as consoles of the version before do, of which a part is done.
+fn request_of_the_version_before(world: &World, webhook: &str, id: &str, begun: u32) {
+    world.sql(&format!(
+        "insert into resends (id, webhook, since, asked_at, asked_by, total, begun)
+         values ('{id}', '{webhook}', 'epoch', now(), 'anna', {begun} + 20, {begun})"
+    ));
+}
+
+#[tokio::test]
+async fn resends_of_the_version_before_are_finished() {
+    let console = Console::start().await;
+    let world = &console.world;
+    let receiver = Receiver::start().await;
+    let [open, new] = [1, 2].map(|n| format!("0199d3f0-0000-7000-8000-{n:012}"));
+    let mut anna = console.user("anna").await;
+    let mut paths = Vec::new();
+    for id in [&open, &new] {
+        let webhook = world.webhook_of("anna", &receiver.url("/hook"), &[]).await;
+        world.insert_dead(&webhook, 20);
+        paths.push(format!("/webhooks/{webhook}/resend/{}", id.replace('-', "")));
+        if id == &open {
+            // It was open when the database was migrated.
+            world.sql("alter table resends disable trigger resends_adopted");
+            request_of_the_version_before(world, &webhook, id, 10);
+            world.sql("alter table resends enable trigger resends_adopted");
+            let migration = include_str!("../../migrations/V9__resends.sql");
+            let (_, adoption) = migration.split_once("\nwith open as (").unwrap();
+            world.sql(&format!("with open as ({}", adoption.split(';').next().unwrap()));
+        } else {
+            // A console of the version before is still running.
+            request_of_the_version_before(world, &webhook, id, 0);
+        }
+    }
+    assert_eq!(world.sql("select count(*) from resends where ended_at is null"), "0");
+    let _processes = [world.start("router").await, world.start("worker").await];
+    for path in &paths {
+        let html = until(&mut anna, path, "<dt>Delivered</dt><dd>20</dd>").await;
+        assert!(html.contains("20 of 20") && html.contains("by anna"), "{html}");
+    }
+    let requests = receiver.wait_for(40, SOON).await;
+    let ids: HashSet<String> = requests
+        .iter()
+        .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap()["Id"].to_string())
+        .collect();
+    assert_eq!((ids.len(), receiver.count()), (40, 40));
+}
+
+#[tokio::test]
+async fn resend_is_an_operation_that_its_owner_and_administrators_see() {
+    let console = Console::start().await;
+    let world = &console.world;
+    console.directory(&["anna", "bob"]).await;
+    let receivers = [Receiver::start().await, Receiver::start().await];
+    let mut webhooks = Vec::new();
+    for (owner, receiver) in ["anna", "bob"].into_iter().zip(&receivers) {
+        let webhook = world.webhook_of(owner, &receiver.url("/hook"), &[]).await;
+        world.insert_dead(&webhook, 3);
+        webhooks.push(webhook);
+    }
+    let (mut anna, mut bob) = (console.user("anna").await, console.user("bob").await);
+    let path = confirmed(&mut anna, &format!("/webhooks/{}", webhooks[0]), "3 deliveries").await;
+    let id = path.rsplit('/').next().unwrap();
+    let operation = format!("/operations/{id}");
+    let html = anna.page("/operations").await;
+    assert!(html.contains(&format!(r#"href="{operation}">Send again 3 deliveries"#)), "{html}");
+    let html = bob.page("/operations").await;
+    assert!(!html.contains(id) && html.contains("There is no operation"), "{html}");
+    assert_eq!(bob.get(&operation).await.status, 404);
+    let listed = world.json(&["operations", "list"]).await;
+    let one = &listed.as_array().unwrap()[0];
+    assert_eq!((&one["id"], &one["kind"]), (&json!(id), &json!("resend")), "{listed}");
+    // Nothing is sent while an administrator has paused it.
+    let paused = world.json(&["operations", "pause", id]).await;
+    assert_eq!(paused["state"], "paused");
+    let _processes = [world.start("router").await, world.start("worker").await];
+    let answer = bob.submit("/webhooks/new", &format!("{operation}/resume"), &[]).await;
+    assert_eq!(answer.status, 404);
+    assert!(anna.page(&path).await.contains("0 of 3"));
+    let answer = anna.submit(&operation, &format!("{operation}/resume"), &[]).await;
+    assert_eq!(answer.header("location"), Some(operation.as_str()));
+    let html = until(&mut anna, &operation, "<dt>Delivered</dt><dd>3</dd>").await;
+    assert!(html.contains("3 of 3") && html.contains("Send again what failed"), "{html}");
+    until(&mut anna, &path, "Done.").await;
+    assert_eq!(receivers.each_ref().map(Receiver::count), [3, 0]);
 }

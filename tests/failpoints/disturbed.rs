@@ -53,15 +53,6 @@ const RECONCILERS: Crew = Crew {
     in_turn: true,
 };
 
-const CONSOLES: Crew = Crew {
-    role: "console",
-    processes: 2,
-    steps: &[Step::ResendRestarts, Step::ResendPublishes],
-    kills: KILLS,
-    percent: 100,
-    in_turn: false,
-};
-
 /// Routers that end in the middle of a bulk operation's step.
 const OPERATING: Crew = Crew {
     role: "router",
@@ -73,8 +64,7 @@ const OPERATING: Crew = Crew {
 };
 
 /// The crews of these tests.
-pub(super) const CREWS: [&Crew; 7] =
-    [&GONE, &WAITING, &HELD, &CUT_OFF, &RECONCILERS, &CONSOLES, &OPERATING];
+pub(super) const CREWS: [&Crew; 6] = [&GONE, &WAITING, &HELD, &CUT_OFF, &RECONCILERS, &OPERATING];
 
 /// Lets the ledger refuse rows of attempts while `ledger_fault` says so, as a database does that is
 /// about to stop.
@@ -215,14 +205,11 @@ async fn reconcilers_that_end_at_any_step_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn consoles_that_end_in_the_middle_of_a_resend_lose_nothing() {
-    let world = world()
-        .await
-        .with("FANFARE_RETRY_ATTEMPTS", "1")
-        .with("FANFARE_CONSOLE_LISTEN", "127.0.0.1:0");
+async fn routers_that_end_in_the_middle_of_a_resend_lose_nothing() {
+    let world = world().await.with("FANFARE_RETRY_ATTEMPTS", "1");
     let scene = Scene {
         world: &world,
-        crews: &[ROUTER, WORKER, CONSOLES],
+        crews: &[OPERATING, WORKER],
         answer: |_, _| Reply::status(500),
         publish: one_event,
         pace: SLOW_PACE,
@@ -265,8 +252,8 @@ const REPLAY_ALL: &str = "
     select b.id, row_number() over (), d.id, d.batch, d.webhook, d.entry, d.received_at, d.reason
     from begun b, dead_letters d where d.settled_at is null and d.kind = 'deliveries'";
 
-/// Asks for what died in the last two seconds to be sent again. A console that is asked begins at once,
-/// so the request is put where it is found by any console.
+/// Asks for what died in the last two seconds to be sent again. The request is put where consoles of the
+/// version before put it.
 async fn resend_for_ever(world: &World) {
     repeat(Duration::from_millis(300), async || {
         world.sql(

@@ -33,7 +33,6 @@ pub mod webhooks;
 use fanfare_core::mail_address::MailDomains;
 use fanfare_core::mask::MaskPolicy;
 use fanfare_store::Store;
-use tokio::sync::Notify;
 
 pub use actor::{Actor, NotAdministrator};
 pub use publisher::Publisher;
@@ -50,7 +49,6 @@ pub struct Context {
     /// The maximum number of webhooks of one owner.
     webhooks_per_owner: u32,
     test_events: test_events::Limiter,
-    resend_begun: Notify,
 }
 
 impl Context {
@@ -64,7 +62,6 @@ impl Context {
             mail_domains: MailDomains::default(),
             webhooks_per_owner,
             test_events: test_events::Limiter::new(),
-            resend_begun: Notify::new(),
         }
     }
 
@@ -84,10 +81,5 @@ impl Context {
     #[must_use]
     pub fn mail_domains(&self) -> &MailDomains {
         &self.mail_domains
-    }
-
-    /// Waits until a person has begun a resend in this process.
-    pub async fn resend_begun(&self) {
-        self.resend_begun.notified().await;
     }
 }

@@ -1,7 +1,8 @@
-//! Use cases of bulk operations on dead letters and on what webhooks missed: plan, begin, list, show,
-//! change, undo. Routers make their steps.
+//! Use cases of bulk operations on dead letters, on what webhooks missed, and on the dead deliveries of a
+//! webhook: plan, begin, list, show, change, undo. Routers make their steps.
 //!
-//! An owner may recover what a webhook of the owner missed. All else is for administrators.
+//! An owner may recover what a webhook of the owner missed, and see and change the resends of the owner's
+//! webhooks, which [`resends`](crate::resends) begins. All else is for administrators.
 
 use std::collections::BTreeMap;
 
@@ -66,6 +67,9 @@ pub enum OperationError {
     /// There is no such operation.
     #[error("there is no such operation")]
     Unknown,
+    /// A resend begins at its webhook.
+    #[error("a resend is begun at its webhook, not as an operation of another kind")]
+    Resend,
     /// The operation's state does not allow the change.
     #[error("the operation is {}, so it can't {} now", .0.code(), .1.code())]
     NotNow(State, Change),
@@ -98,7 +102,7 @@ pub async fn plan(
     kind: Kind,
     choice: &Choice,
 ) -> Result<Plan, OperationError> {
-    check_may_use(context, actor, kind, choice.webhook).await?;
+    check_may_begin(context, actor, kind, choice.webhook).await?;
     let mut plan = Plan::default();
     if kind == Kind::Recover {
         let missed = Missed::of(choice, now())?;
@@ -132,7 +136,7 @@ pub async fn begin(
     request: &Request,
 ) -> Result<Operation, OperationError> {
     let Request { kind, choice, note, rate, canary } = request;
-    check_may_use(context, actor, *kind, choice.webhook).await?;
+    check_may_begin(context, actor, *kind, choice.webhook).await?;
     let note = note.trim();
     if note.chars().count() > LONGEST_NOTE {
         return Err(OperationError::LongNote);
@@ -182,7 +186,19 @@ pub async fn held(
     Ok(Some(Held { count, more: !all }))
 }
 
-/// Fails unless the actor is an administrator, or may recover what this webhook missed.
+/// Fails unless the actor may begin an operation of this kind here.
+async fn check_may_begin(
+    context: &Context,
+    actor: &Actor,
+    kind: Kind,
+    webhook: Option<WebhookId>,
+) -> Result<(), OperationError> {
+    check_may_use(context, actor, kind, webhook).await?;
+    if kind == Kind::Resend { Err(OperationError::Resend) } else { Ok(()) }
+}
+
+/// Fails unless the actor is an administrator, or the operation is one of those that owners have and about
+/// a webhook of the actor's.
 async fn check_may_use(
     context: &Context,
     actor: &Actor,
@@ -190,7 +206,7 @@ async fn check_may_use(
     webhook: Option<WebhookId>,
 ) -> Result<(), OperationError> {
     if let Err(refused) = actor.administrator() {
-        let Some(webhook) = webhook.filter(|_| kind == Kind::Recover) else {
+        let Some(webhook) = webhook.filter(|_| kind.is_of_owners()) else {
             return Err(refused.into());
         };
         match webhooks::find(context, actor, webhook).await {
@@ -202,7 +218,7 @@ async fn check_may_use(
     Ok(())
 }
 
-/// Lists operations, the newest first.
+/// Lists operations, the newest first: all of them, or those of the actor's webhooks.
 ///
 /// # Errors
 ///
@@ -213,9 +229,10 @@ pub async fn list(
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<OperationPage, OperationError> {
-    actor.administrator()?;
+    let owner = actor.owner_filter(None)?;
     // One more than the page has says whether there is another page.
-    let mut operations = context.store.operations(after, limit.saturating_add(1)).await?;
+    let mut operations =
+        context.store.operations(owner.as_ref(), after, limit.saturating_add(1)).await?;
     let most = usize::try_from(limit).unwrap_or_default();
     let has_more = operations.len() > most;
     operations.truncate(most);

@@ -1,14 +1,15 @@
 //! Resends: retrying all dead deliveries of a webhook, for the API and the pages.
 //!
-//! A resend is a row that consoles process step by step, so that its progress is visible and it can
-//! be cancelled.
+//! A resend is a bulk operation, so routers make its steps: see [`operations`](crate::operations). Here it is
+//! begun, found by its webhook, and told in the words of a resend.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use fanfare_core::ids::WebhookId;
+use fanfare_core::operation::{Change, Refusal, State};
 use fanfare_core::webhook::Webhook;
-use fanfare_store::deliveries::{NewResend, Resend, ResendProgress};
+use fanfare_store::operations::{NewResend, Operation};
 use fanfare_store::{Store, StoreError};
 use uuid::Uuid;
 
@@ -49,13 +50,87 @@ pub enum Which {
     Id(Uuid),
 }
 
-/// The progress of a resend.
+/// A webhook and one of its resends.
 #[derive(Debug)]
 pub struct Progress {
     pub webhook: Webhook,
     pub resend: Resend,
-    /// The states of the deliveries that were retried.
-    pub became: ResendProgress,
+}
+
+/// A resend, with its progress.
+#[derive(Debug, Clone)]
+pub struct Resend {
+    pub id: Uuid,
+    /// It is for deliveries whose last series began at this time or later, and before `asked_at`.
+    pub since: DateTime<Utc>,
+    /// When it was requested.
+    pub asked_at: DateTime<Utc>,
+    /// The user who requested it.
+    pub asked_by: String,
+    /// The number of deliveries that were dead when it was requested.
+    pub total: i64,
+    /// The number of deliveries that were retried so far.
+    pub begun: i64,
+    /// Of these, the number that were delivered.
+    pub delivered: i64,
+    /// Of these, the number that have not ended yet.
+    pub open: i64,
+    /// Of these, the number that are dead again, or were dropped.
+    pub failed: i64,
+    /// The time and the reason of its end; `None` while it is open.
+    pub ended: Option<(DateTime<Utc>, ResendEnd)>,
+}
+
+/// The reason for which a resend ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResendEnd {
+    /// All of its deliveries were retried.
+    Done,
+    /// A user cancelled it.
+    Cancelled,
+    WebhookPaused,
+    WebhookDeleted,
+}
+
+impl ResendEnd {
+    /// The stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::WebhookPaused => "webhook-paused",
+            Self::WebhookDeleted => "webhook-deleted",
+        }
+    }
+}
+
+impl Resend {
+    /// Tells an operation in the words of a resend.
+    #[must_use]
+    pub fn of(operation: Operation) -> Self {
+        let open = operation.open();
+        let counts = operation.counts;
+        let has_kept = |why: Refusal| counts.refused.contains_key(why.code());
+        let ended = match operation.state {
+            State::Cancelled => ResendEnd::Cancelled,
+            _ if has_kept(Refusal::WebhookDeleted) => ResendEnd::WebhookDeleted,
+            _ if has_kept(Refusal::WebhookPaused) => ResendEnd::WebhookPaused,
+            _ => ResendEnd::Done,
+        };
+        Self {
+            id: operation.id,
+            since: operation.since.unwrap_or(DateTime::UNIX_EPOCH),
+            asked_at: operation.asked_at,
+            asked_by: operation.author.actor.unwrap_or_default(),
+            total: counts.total,
+            begun: counts.settled,
+            delivered: counts.delivered,
+            open,
+            failed: counts.failed + counts.dropped,
+            ended: operation.ended_at.map(|at| (at, ended)),
+        }
+    }
 }
 
 /// Why a resend did not begin, or can't be shown.
@@ -113,14 +188,13 @@ pub async fn begin(
         Origin::Form => DOUBLE_CLICK,
         Origin::Program => Duration::ZERO,
     };
-    let (by, author) = (&actor.to_string(), &actor.author());
-    let wanted = NewResend { webhook, since, by, author, same_within };
-    let resend = context.store.resend_ask(&wanted, MOST_OPEN).await?.ok_or(ResendError::TooMany)?;
+    let wanted = NewResend { webhook, since, author: &actor.author(), same_within };
+    let asked = context.store.resend_ask(&wanted, MOST_OPEN).await?;
+    let resend = Resend::of(asked.ok_or(ResendError::TooMany)?);
     tracing::info!(
-        webhook.id = %webhook, resend.id = %resend.id, by, since = %resend.since,
+        webhook.id = %webhook, resend.id = %resend.id, by = %actor, since = %resend.since,
         total = resend.total, "requested a resend of dead deliveries"
     );
-    context.resend_begun.notify_one();
     Ok(resend)
 }
 
@@ -137,8 +211,21 @@ pub async fn show(
 ) -> Result<Progress, ResendError> {
     let webhook = webhooks::find(context, actor, webhook).await?;
     let resend = find(&context.store, webhook.id, which).await?;
-    let became = context.store.resend_progress(webhook.id, &resend).await?;
-    Ok(Progress { webhook, resend, became })
+    Ok(Progress { webhook, resend })
+}
+
+/// Finds the open resend of a webhook.
+///
+/// # Errors
+///
+/// [`ResendError`]
+pub async fn open(
+    context: &Context,
+    actor: &Actor,
+    webhook: WebhookId,
+) -> Result<Option<Resend>, ResendError> {
+    webhooks::find(context, actor, webhook).await?;
+    Ok(context.store.resend_open(webhook).await?.map(Resend::of))
 }
 
 /// Cancels a resend and shows its progress. Deliveries that were not retried yet stay dead. A
@@ -155,7 +242,8 @@ pub async fn cancel(
 ) -> Result<Progress, ResendError> {
     webhooks::find(context, actor, webhook).await?;
     let Resend { id, .. } = find(&context.store, webhook, which).await?;
-    if context.store.resend_cancel(webhook, id, &actor.author()).await? {
+    let changed = context.store.operation_change(id, Change::Cancel, &actor.author()).await?;
+    if changed.is_some_and(|(_, has_changed)| has_changed) {
         tracing::info!(webhook.id = %webhook, resend.id = %id, by = %actor, "cancelled a resend");
     }
     show(context, actor, webhook, Which::Id(id)).await
@@ -166,5 +254,5 @@ async fn find(store: &Store, webhook: WebhookId, which: Which) -> Result<Resend,
         Which::Newest => store.resend_newest(webhook).await?,
         Which::Id(id) => store.resend_show(webhook, id).await?,
     };
-    found.ok_or(ResendError::Unknown)
+    found.map(Resend::of).ok_or(ResendError::Unknown)
 }

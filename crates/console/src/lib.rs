@@ -16,7 +16,7 @@
 //!    APIs accept too; `auth::forgery` refuses requests that other sites make browsers send.
 //! 8. `site` finds the address under which clients see the console; `security` adds headers and a
 //!    time limit to every request. [`fanfare_http`] serves the connections, within `LIMITS`.
-//! 9. `maintenance`: background work, such as counting attempts and working on resends.
+//! 9. `maintenance`: background work, which counts attempts.
 //!
 //! There is no CORS: a page of another origin can't read an answer. A page that calls the API from
 //! a browser must have the same origin.
@@ -119,9 +119,7 @@ pub async fn run(config: Config, listener: TcpListener, stop: CancellationToken)
     let app = Arc::new(App::new(config));
     let router = routes::router(Arc::clone(&app));
     // A sweep may stop at any point: a session that it did not delete has ended all the same.
-    let background = async {
-        tokio::join!(sweep(&app, &stop), maintenance::count(&app), maintenance::resend(&app))
-    };
+    let background = async { tokio::join!(sweep(&app, &stop), maintenance::count(&app)) };
     let background = stop.run_until_cancelled(background);
     tokio::join!(fanfare_http::serve(listener, router, LIMITS, &stop), background);
 }

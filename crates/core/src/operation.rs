@@ -12,6 +12,10 @@ pub const STEP: u32 = 500;
 /// The highest rate, in letters a second.
 pub const MOST_RATE: u32 = 10_000;
 
+/// The most deliveries of a resend that are begun and not attempted yet: the rest can still be cancelled,
+/// and a receiver that has just recovered is not flooded.
+pub const RESEND_WINDOW: u32 = 250;
+
 /// With a canary: the most letters of one webhook that are under way or have failed since its last
 /// success. So a receiver that relapses gets no more POSTs than this.
 pub const CANARY_WINDOW: u32 = 10;
@@ -62,15 +66,26 @@ codes! {
         Discard = "discard",
         /// Deliveries that were never planned, or were dropped, are attempted.
         Recover = "recover",
+        /// The dead deliveries of one webhook are attempted again.
+        Resend = "resend",
     }
 }
 
 impl Kind {
+    /// Whether owners have operations of this kind, for their own webhooks.
+    #[must_use]
+    pub fn is_of_owners(self) -> bool {
+        match self {
+            Self::Recover | Self::Resend => true,
+            Self::Replay | Self::Discard => false,
+        }
+    }
+
     /// Whether its letters are sent, so that they have an outcome.
     #[must_use]
     pub fn sends(self) -> bool {
         match self {
-            Self::Replay | Self::Recover => true,
+            Self::Replay | Self::Recover | Self::Resend => true,
             Self::Discard => false,
         }
     }
@@ -212,6 +227,12 @@ impl Allowance {
         Self { letters: letters.min(STEP), from }
     }
 
+    /// The allowance of a resend of which `untried` deliveries are begun and not attempted yet.
+    #[must_use]
+    pub fn within_window(self, untried: u32) -> Self {
+        Self { letters: self.letters.min(RESEND_WINDOW.saturating_sub(untried)), ..self }
+    }
+
     /// The time up to which the rate is used when the step has taken this number of letters.
     #[must_use]
     pub fn after(self, rate: Option<Rate>, taken: u32) -> DateTime<Utc> {
@@ -255,7 +276,7 @@ pub fn canary(receiver: Receiver) -> Canary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "these facts are independent of each other")]
 pub struct Rest {
-    /// Letters that no step has reached, or that are not chosen yet.
+    /// Letters that no step has reached, that are not chosen yet or, of a resend, not attempted yet.
     pub waiting: bool,
     /// Letters that are under way.
     pub open: bool,
@@ -357,6 +378,8 @@ mod tests {
         let used_to = Some(first.after(rate, 1));
         assert_eq!(Allowance::at(rate, used_to, time(99)).letters, 0);
         assert_eq!(Allowance::at(rate, used_to, time(500)).letters, 5);
+        assert_eq!(Allowance::at(None, None, time(0)).within_window(249).letters, 1);
+        assert_eq!(Allowance::at(None, None, time(0)).within_window(9999).letters, 0);
         // An hour's pause is followed by the letters of one second.
         assert_eq!(Allowance::at(rate, used_to, time(3_600_000)).letters, 10);
         assert_eq!(Allowance::at(None, None, time(0)).letters, STEP);

@@ -105,10 +105,6 @@ steps! {
     /// A worker whose session is lost has leases on its attempts in flight.
     WorkerSecures = "worker-secures" refines "SessionLost",
 
-    /// A console has begun new series of attempts for a resend.
-    ResendRestarts = "resend-restarts" refines "Reconciles",
-    /// The jobs of a resend are confirmed, or left to the ledger.
-    ResendPublishes = "resend-publishes" refines "Reconciles",
 
     /// A step of a bulk operation has settled dead letters in the ledger.
     OperationSettles = "operation-settles" refines "Reconciles",

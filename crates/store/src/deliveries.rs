@@ -3,7 +3,6 @@
 mod page;
 mod position;
 mod query_shape;
-mod resend;
 mod restart;
 pub(crate) mod window;
 
@@ -23,7 +22,6 @@ use crate::rows::Columns as _;
 pub use page::DeliveryPage;
 pub(crate) use page::why_removed;
 pub use position::Position;
-pub use resend::{NewResend, Resend, ResendEnd, ResendProgress};
 pub use restart::RestartScope;
 
 /// The conditions of a list of deliveries; `None` sets no condition.

@@ -16,7 +16,7 @@ use tokio_postgres::types::ToSql;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
-use choice::Conditions;
+pub(crate) use choice::Conditions;
 
 pub use groups::{Group, Groups, Refused};
 pub use queue::{Leaving, Missed};

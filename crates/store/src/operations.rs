@@ -1,17 +1,18 @@
-//! Bulk operations on dead letters, and on what webhooks missed.
+//! Bulk operations on dead letters, on what webhooks missed, and on the dead deliveries of a webhook.
 //!
 //! An operation is a row of `operations` with its letters, which are chosen when it is asked for; those of
-//! a recover operation are deliveries, and its steps choose them slice by slice. A step settles some of them in the ledger, counts them and writes their states, in one transaction. If a
+//! a recover operation and of a resend are deliveries, and its steps choose them slice by slice. A step settles some of them in the ledger, counts them and writes their states, in one transaction. If a
 //! process dies at any point, each letter is either settled or still dead, and another process makes the
 //! next step. What a step has begun is then published: jobs by the reconciler at the latest, and events
 //! as kept messages that did not come back.
 //!
-//! `ask` chooses the letters, and `missed` what is recovered; `step` makes a step of `settle` and `observe`, and `undo` restores
+//! `ask` chooses the letters, `missed` what is recovered, and `resend` what is sent again; `step` makes a step of `settle` and `observe`, and `undo` restores
 //! what was discarded.
 
 mod ask;
 mod missed;
 mod observe;
+mod resend;
 mod settle;
 mod step;
 mod undo;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use fanfare_core::audit::{Author, Door, Entry, Via};
 use fanfare_core::ids::WebhookId;
+use fanfare_core::name::Name;
 use fanfare_core::operation::{Change, Kind, Rate, State};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
@@ -37,6 +39,7 @@ pub(crate) use missed::recover_held;
 
 pub use ask::{MOST_LETTERS, NewOperation};
 pub use missed::NewRecovery;
+pub use resend::NewResend;
 pub use settle::DiedAt;
 pub use step::Stepped;
 
@@ -51,8 +54,11 @@ const KEEP_OPERATIONS: Duration = Duration::from_hours(366 * 24);
 pub struct Operation {
     pub id: Uuid,
     pub kind: Kind,
-    /// Of a recover operation: the webhook, if it is about one.
+    /// Of a resend: the webhook. Of a recover operation: the webhook, if it is about one.
     pub webhook: Option<WebhookId>,
+    /// Of a resend: it concerns deliveries whose last series of attempts began at this time or later. Of a
+    /// recover operation: it concerns what was missed at this time or later.
+    pub since: Option<DateTime<Utc>>,
     /// Which letters were asked for: a member for each condition.
     pub filter: Value,
     /// A remark of the person.
@@ -126,7 +132,7 @@ macro_rules! select {
         concat!(
             "-- ",
             $name,
-            "\nselect id, kind, webhook, filter, note, rate, canary, asked_by, door, address, correlation,
+            "\nselect id, kind, webhook, missed_from, filter, note, rate, canary, asked_by, door, address, correlation,
                    asked_at, state, total, settled, delivered, failed, dropped, refused, ended_at,
                    kind = 'discard' and settled > 0 and state in ('done', 'cancelled', 'stopped')
                        and exists (select from operation_letters l
@@ -140,16 +146,27 @@ macro_rules! select {
 pub(crate) use select;
 
 impl Store {
-    /// Lists operations, the newest first, beginning after the operation `after`.
+    /// Lists operations, the newest first, beginning after the operation `after`; all of them, or those of
+    /// this owner's webhooks.
     pub async fn operations(
         &self,
+        owner: Option<&Name>,
         after: Option<Uuid>,
         limit: i64,
     ) -> Result<Vec<Operation>, StoreError> {
         const SQL: &str =
             select!("operations", "where $1::uuid is null or id < $1 order by id desc limit $2");
+        const OF_OWNER: &str = select!(
+            "operations_of_owner",
+            "where ($1::uuid is null or id < $1)
+               and webhook in (select id from webhooks where owner_key = $3 and deleted_at is null)
+             order by id desc limit $2"
+        );
         let client = self.connection("list operations").await?;
-        let rows = client.query(SQL, &[&after, &limit]).await?;
+        let rows = match owner.map(Name::key) {
+            None => client.query(SQL, &[&after, &limit]).await?,
+            Some(owner) => client.query(OF_OWNER, &[&after, &limit, &owner]).await?,
+        };
         rows.iter().map(read).collect()
     }
 
@@ -198,6 +215,19 @@ impl Store {
     }
 }
 
+/// Writes up to which time the deliveries of an operation are chosen, and the counts.
+async fn note_chosen(
+    transaction: &Transaction<'_>,
+    operation: &Operation,
+    until: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    const SQL: &str = "-- operation_chosen
+        update operations set chosen_to = $2, total = $3, refused = $4 where id = $1";
+    let Counts { total, refused, .. } = &operation.counts;
+    let values: crate::statement::Values<'_> = &[&operation.id, &until, total, &json!(refused)];
+    transaction.execute(SQL, values).await.map(drop)
+}
+
 /// Writes a new state with an entry of the audit trail. Returns the time of the end, if it is one.
 async fn set_state(
     transaction: &Transaction<'_>,
@@ -210,8 +240,13 @@ async fn set_state(
         returning ended_at";
     let values: crate::statement::Values<'_> = &[&before.id, &state.code(), &state.has_ended()];
     let ended_at = transaction.query_one(SQL, values).await?.column("ended_at")?;
-    let counts = before.counts.json();
-    let entry = Entry::operation_changed(before.id, before.state, state, &counts);
+    let Counts { settled, total, .. } = before.counts;
+    let entry = match before.webhook {
+        Some(webhook) if before.kind == Kind::Resend && state == State::Cancelled => {
+            Entry::resend_cancelled(before.id, webhook, settled, total)
+        }
+        _ => Entry::operation_changed(before.id, before.state, state, &before.counts.json()),
+    };
     audit::add(transaction, author, &[entry]).await?;
     Ok(ended_at)
 }
@@ -231,6 +266,7 @@ fn read(row: &Row) -> Result<Operation, StoreError> {
         id: row.column("id")?,
         kind: Kind::parse(row.column("kind")?).ok_or(inconsistent("kind"))?,
         webhook: row.column::<Option<Uuid>>("webhook")?.map(WebhookId),
+        since: row.column("missed_from")?,
         filter: row.column("filter")?,
         note: row.column("note")?,
         rate,

@@ -93,7 +93,6 @@ const ALLOWED: [(&str, &[&str]); 24] = [
             "fanfare-broker",
             "fanfare-outbound",
             "fanfare-metrics",
-            "fanfare-failpoints",
             "fanfare-core",
         ],
     ),

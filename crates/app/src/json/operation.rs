@@ -10,14 +10,15 @@ use utoipa::ToSchema;
 
 use crate::clock::rfc3339;
 
-/// A bulk operation, with its progress. Its letters are dead letters, or the deliveries that it recovers.
+/// A bulk operation, with its progress. Its letters are dead letters, or the deliveries that it
+/// recovers or sends again.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Operation)]
 pub struct Json<'a> {
     /// 32 hex digits.
     id: String,
-    /// `replay`, `discard` or `recover`.
+    /// `replay`, `discard`, `recover` or `resend`.
     kind: &'static str,
     /// `running`, `paused`, `done`, `cancelled`, or `stopped`: it kept letters because their receivers
     /// failed again.

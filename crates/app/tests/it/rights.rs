@@ -7,6 +7,7 @@ use fanfare_app::accounts::{self, AccountError};
 use fanfare_app::dead_letters::mend::{self, MendError};
 use fanfare_app::directory::{self, DirectoryError};
 use fanfare_app::events::{self, EventError};
+use fanfare_app::operations::{self, OperationError, Request};
 use fanfare_app::overview::{self, OverviewError};
 use fanfare_app::resends::{self, Origin, ResendError, Which};
 use fanfare_app::storage::StorageLimits;
@@ -15,6 +16,8 @@ use fanfare_app::webhooks::{
     self, NewWebhook, OwnerScope, Patch, Plan, Verification, WebhookError,
 };
 use fanfare_app::{Actor, deliveries};
+use fanfare_core::dead_letter::Choice;
+use fanfare_core::operation::{Change, Kind};
 use fanfare_core::resource::Resource;
 use fanfare_store::deliveries::DeliveryFilter;
 use fanfare_store::directory::Listed;
@@ -69,6 +72,49 @@ async fn another_users_webhook_does_not_exist_for_any_use_case() {
     webhooks::delete_own(context, bob).await.unwrap();
     let anna = &Actor::of_user(name("anna"), via());
     assert!(!webhooks::find(context, anna, id).await.unwrap().paused);
+}
+
+#[tokio::test]
+async fn an_owner_sees_and_changes_the_resends_of_own_webhooks_alone() {
+    let installation = Installation::new().await;
+    let (context, id) = (&installation.context, installation.webhook("anna").await);
+    let [anna, bob] = ["anna", "bob"].map(|user| Actor::of_user(name(user), via()));
+    let root = &Actor::of_administrator(name("root"), via());
+    let since = DateTime::UNIX_EPOCH;
+    let begun = resends::begin(context, &anna, id, since, Origin::Program).await.unwrap().id;
+    for result in [
+        operations::show(context, &bob, begun).await.map(drop),
+        operations::change(context, &bob, begun, Change::Pause).await.map(drop),
+        operations::change(context, &bob, begun, Change::Cancel).await.map(drop),
+        operations::undo(context, &bob, begun).await.map(drop),
+    ] {
+        assert!(matches!(result, Err(OperationError::NotAdministrator(_))), "{result:?}");
+    }
+    let listed = async |actor| {
+        let page = operations::list(context, actor, None, 10).await.unwrap();
+        page.operations.iter().map(|it| it.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&anna).await, [begun]);
+    assert_eq!(listed(root).await, [begun]);
+    assert!(listed(&bob).await.is_empty());
+    operations::change(context, &anna, begun, Change::Pause).await.unwrap();
+    operations::change(context, root, begun, Change::Resume).await.unwrap();
+    // Nothing else may be done with the dead letters of the own webhook, nor is a resend begun by another door.
+    let request = |kind| Request {
+        kind,
+        choice: Choice { webhook: Some(id), ..Choice::default() },
+        note: String::new(),
+        rate: None,
+        canary: false,
+    };
+    for kind in [Kind::Replay, Kind::Discard] {
+        let result = operations::begin(context, &anna, &request(kind)).await.map(drop);
+        assert!(matches!(result, Err(OperationError::NotAdministrator(_))), "{result:?}");
+    }
+    for actor in [&anna, root] {
+        let result = operations::begin(context, actor, &request(Kind::Resend)).await.map(drop);
+        assert!(matches!(result, Err(OperationError::Resend)), "{result:?}");
+    }
 }
 
 #[tokio::test]

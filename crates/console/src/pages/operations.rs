@@ -1,5 +1,4 @@
-//! Bulk operations on dead letters, for administrators: the list, one operation with its progress, and
-//! the page that counts the letters before an operation begins. The filters are in the address.
+//! Bulk operations: the list, one operation with its progress, and the page that counts the letters before an operation begins. The filters are in the address.
 
 use askama::Template;
 use axum::extract::{FromRequestParts, Path, State};
@@ -32,6 +31,7 @@ struct List {
     rows: Vec<Shown>,
     next: Option<String>,
     is_first: bool,
+    is_administrator: bool,
 }
 
 #[derive(Template)]
@@ -71,6 +71,9 @@ struct Shown {
     /// Whether its letters have outcomes.
     sends: bool,
     is_recover: bool,
+    is_resend: bool,
+    /// Whether its letters are called deliveries.
+    of_deliveries: bool,
     state: &'static str,
     has_ended: bool,
     /// Labels and values of its filters.
@@ -111,7 +114,8 @@ pub(crate) async fn list(
     uri: Uri,
 ) -> Result<Response, PageError> {
     let after = Uuid::try_parse(query(&uri).text("after")).ok();
-    let listed = operations::list(&app.context, &visitor.actor(), after, PAGE).await?;
+    let actor = visitor.actor();
+    let listed = operations::list(&app.context, &actor, after, PAGE).await?;
     let OperationPage { operations, next } = listed;
     let next = next.map(|id| fields::path(OPERATIONS, &[("after", &id.simple().to_string())]));
     let list = List {
@@ -119,6 +123,7 @@ pub(crate) async fn list(
         rows: operations.iter().map(shown).collect(),
         next,
         is_first: after.is_none(),
+        is_administrator: actor.is_administrator(),
     };
     Ok(page(StatusCode::OK, &list))
 }
@@ -281,6 +286,7 @@ impl From<OperationError> for PageError {
             OperationError::NotAdministrator(_)
             | OperationError::Unknown
             | OperationError::NotNow(..)
+            | OperationError::Resend
             | OperationError::NothingToUndo
             | OperationError::BadMissed(_)
             | OperationError::LongNote => Self::Unknown,
@@ -321,9 +327,12 @@ fn shown(operation: &Operation) -> Shown {
             Kind::Replay => "Replay",
             Kind::Discard => "Discard",
             Kind::Recover => "Recover",
+            Kind::Resend => "Send again",
         },
         sends: operation.kind.sends(),
         is_recover: operation.kind == Kind::Recover,
+        is_resend: operation.kind == Kind::Resend,
+        of_deliveries: operation.kind.is_of_owners(),
         state: text::operation_state(operation.state),
         has_ended: operation.state.has_ended(),
         filters: filters.collect(),

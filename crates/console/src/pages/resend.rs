@@ -1,6 +1,5 @@
 //! Resending a webhook's failed deliveries since a chosen time: the pages count them, start the
-//! resend, show its progress and cancel it. The resend runs independently of the pages: see
-//! `maintenance`.
+//! resend, show its progress and cancel it. The resend is an operation, and routers make its steps.
 
 use askama::Template;
 use axum::extract::{FromRequestParts, Path, State};
@@ -8,9 +7,8 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, TimeDelta, Utc};
-use fanfare_app::resends::{self, Counted, Origin, Progress, ResendError, Which};
+use fanfare_app::resends::{self, Counted, Origin, Progress, Resend, ResendError, Which};
 use fanfare_core::ids::WebhookId;
-use fanfare_store::deliveries::{Resend, ResendProgress};
 use uuid::Uuid;
 
 use super::components::{FormToken, Moment};
@@ -84,7 +82,6 @@ struct Resending {
     resend: Resend,
     since: Option<Moment>,
     asked_at: Moment,
-    became: ResendProgress,
     /// When and why the resend ended.
     ended: Option<(Moment, &'static str)>,
 }
@@ -118,7 +115,7 @@ pub(crate) async fn ask(
         }
         None => None,
     };
-    let open = app.store.resend_open(id).await?;
+    let open = resends::open(&app.context, &visitor.actor(), id).await?;
     let choices = CHOICES.iter().map(|(name, label, _)| (*name, *label));
     let choices = choices.chain([(EVER, "Ever"), (EXACT, "The time below")]);
     let asked = Ask {
@@ -193,7 +190,7 @@ pub(super) fn path(webhook: WebhookId, resend: Uuid) -> String {
 }
 
 fn resending(visitor: &Visitor, found: Progress) -> Resending {
-    let Progress { webhook, resend, became } = found;
+    let Progress { webhook, resend } = found;
     Resending {
         frame: visitor.frame(),
         token: visitor.form_token(),
@@ -202,7 +199,6 @@ fn resending(visitor: &Visitor, found: Progress) -> Resending {
         path: path(webhook.id, resend.id),
         since: (resend.since > DateTime::UNIX_EPOCH).then_some(Moment(resend.since)),
         asked_at: Moment(resend.asked_at),
-        became,
         ended: resend.ended.map(|(at, ended)| (Moment(at), text::resend_ended(ended))),
         resend,
     }

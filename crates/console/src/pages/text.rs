@@ -1,6 +1,7 @@
 //! The texts for codes and states. All other texts are in the templates.
 
 use fanfare_app::operations::Held;
+use fanfare_app::resends::ResendEnd;
 use fanfare_core::audit::{Action, Door};
 use fanfare_core::explain::OwnerState;
 use fanfare_core::notice::{About, Channel, Kind, Stage};
@@ -8,7 +9,6 @@ use fanfare_core::operation::{Refusal, State as OperationState};
 use fanfare_core::outcome::State;
 use fanfare_core::recover::Verdict;
 use fanfare_core::webhook::PauseReason;
-use fanfare_store::deliveries::ResendEnd;
 
 use super::provider_error::ProviderError;
 use crate::oidc::claims::UserClaimError;

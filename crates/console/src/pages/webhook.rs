@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use fanfare_app::resends;
 use fanfare_core::ids::WebhookId;
 
 use super::components::{FormToken, Moment};
@@ -63,7 +64,8 @@ pub(crate) async fn show(
     let deliveries = deliveries::of(&app, id, &query).await?;
     let rows = row::of(&app, &visitor, std::slice::from_ref(&webhook)).await?;
     let row = rows.into_iter().next().ok_or(PageError::Unknown)?;
-    let resending = app.store.resend_open(id).await?.map(|open| Resending {
+    let open = resends::open(&app.context, &visitor.actor(), id).await?;
+    let resending = open.map(|open| Resending {
         path: resend::path(id, open.id),
         begun: open.begun,
         total: open.total,

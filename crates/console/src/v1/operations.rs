@@ -125,7 +125,7 @@ pub(crate) struct Restored {
 
 /// List bulk operations, the newest first.
 ///
-/// For System Administrators.
+/// System Administrators see all of them, and owners those of their webhooks.
 #[utoipa::path(
     get,
     path = "/operations",
@@ -139,7 +139,7 @@ pub(crate) struct Restored {
 )]
 pub(crate) async fn list(
     State(app): State<Shared>,
-    Administrator(actor): Administrator,
+    User(actor): User,
     Query(ListQuery { limit: most, cursor }): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let listed = operations::list(&app.context, &actor, cursor, limit(most)).await?;
@@ -184,7 +184,7 @@ pub(crate) async fn begin(
 
 /// Show an operation with its progress.
 ///
-/// For System Administrators, and for the owner of the webhook that it recovers for.
+/// For System Administrators, and for the owner of the webhook that it is for.
 #[utoipa::path(
     get,
     path = "/operations/{id}",
@@ -206,7 +206,7 @@ pub(crate) async fn show(
 
 /// Pause an operation: it makes no further step.
 ///
-/// For System Administrators, and for the owner of the webhook that it recovers for.
+/// For System Administrators, and for the owner of the webhook that it is for.
 #[utoipa::path(
     post,
     path = "/operations/{id}/pause",
@@ -228,7 +228,7 @@ pub(crate) async fn pause(
 
 /// Resume a paused operation.
 ///
-/// For System Administrators, and for the owner of the webhook that it recovers for.
+/// For System Administrators, and for the owner of the webhook that it is for.
 #[utoipa::path(
     post,
     path = "/operations/{id}/resume",
@@ -250,7 +250,7 @@ pub(crate) async fn resume(
 
 /// Cancel an operation. Letters that it has not reached stay dead.
 ///
-/// For System Administrators, and for the owner of the webhook that it recovers for.
+/// For System Administrators, and for the owner of the webhook that it is for.
 #[utoipa::path(
     post,
     path = "/operations/{id}/cancel",
@@ -364,6 +364,7 @@ impl From<OperationError> for Problem {
                 Self::invalid("filter", error.to_string())
             }
             OperationError::BadMissed(_) => Self::invalid("filter.since", error.to_string()),
+            OperationError::Resend => Self::invalid("kind", error.to_string()),
             OperationError::LongNote => Self::invalid("note", error.to_string()),
             OperationError::NotNow(..) => conflict(
                 "operation-state",

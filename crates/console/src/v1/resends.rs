@@ -50,8 +50,7 @@ pub(crate) struct Progress {
     total: i64,
     /// The number of these deliveries that were retried so far.
     begun: i64,
-    /// The number of retried deliveries that were delivered. This and the next two members count at
-    /// most 10000 deliveries.
+    /// The number of retried deliveries that were delivered.
     delivered: i64,
     /// The number of retried deliveries that have not ended yet.
     open: i64,
@@ -81,7 +80,7 @@ pub(crate) struct ResendQuery {
 
 /// Retry all dead deliveries.
 ///
-/// The resend continues on its own, step by step, the oldest deliveries first. A webhook has at
+/// The resend is an operation that continues on its own, step by step, the oldest deliveries first. A webhook has at
 /// most one open resend: if there is one, the answer is about that one. A user has at most 5.
 #[utoipa::path(
     post,
@@ -148,7 +147,7 @@ pub(crate) async fn cancel(
     Ok(progress(found))
 }
 
-fn progress(Found { resend, became, .. }: Found) -> Response {
+fn progress(Found { resend, .. }: Found) -> Response {
     let progress = Progress {
         id: resend.id.simple().to_string(),
         since: rfc3339(resend.since),
@@ -156,9 +155,9 @@ fn progress(Found { resend, became, .. }: Found) -> Response {
         asked_by: resend.asked_by,
         total: resend.total,
         begun: resend.begun,
-        delivered: became.delivered,
-        open: became.open,
-        failed: became.failed,
+        delivered: resend.delivered,
+        open: resend.open,
+        failed: resend.failed,
         ended_at: resend.ended.map(|(at, _)| rfc3339(at)),
         ended: resend.ended.map(|(_, ended)| ended.code()),
     };

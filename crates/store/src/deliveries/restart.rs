@@ -4,11 +4,9 @@ use chrono::{DateTime, Utc};
 use fanfare_core::audit::{Author, Entry};
 use fanfare_core::ids::{BatchKey, DeliveryId, WebhookId};
 use fanfare_core::job::{AttemptRef, Restart};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::audit;
-use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::pool::Store;
 use crate::rows::Columns as _;
@@ -140,54 +138,4 @@ impl Store {
         let client = self.connection("count dead deliveries").await?;
         client.query_one(SQL, &[&webhook.0, &since, &most]).await?.column("count")
     }
-}
-
-/// The dead deliveries of a webhook whose last series began from `since` on and before `until`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Dead {
-    pub(super) webhook: WebhookId,
-    pub(super) since: DateTime<Utc>,
-    pub(super) until: DateTime<Utc>,
-}
-
-/// Begins new series of attempts for at most `most` dead deliveries that have their payloads, the
-/// oldest first. A payload that is removed at this moment is found by the worker.
-pub(super) async fn restart_dead(
-    transaction: &Transaction<'_>,
-    dead: &Dead,
-    most: i64,
-) -> Result<Vec<AttemptRef>, StoreError> {
-    const SQL: &str = "-- deliveries_restart_dead
-        with dead as (
-            select a.* from attempts a
-            where a.state = 'dead' and a.state in ('dead', 'dropped') and a.webhook = $1
-              and a.since >= $2 and a.since < $4
-              and not exists (select from attempts l where l.batch = a.batch
-                              and l.webhook = a.webhook and l.entry > a.entry
-                              and l.received_at = a.received_at)
-              and not exists (select from events e where e.batch = a.batch
-                              and e.received_at = a.received_at and a.webhook = any(e.webhooks)
-                              and e.payload_removed is not null)
-            order by a.since, a.batch limit $3
-        ), begun as (
-            insert into attempts (batch, webhook, entry, attempt, tries, since, state, at,
-                                  revision, received_at)
-            select batch, webhook, entry + 1, attempt, 0, now(), 'pending', now(), revision,
-                   received_at
-            from dead
-            on conflict do nothing
-            returning batch, entry, received_at
-        ), looked as (
-            update events set look_at = now() + interval '20 seconds'
-            where (batch, received_at) in (select batch, received_at from begun)
-        )
-        select batch, entry + 1 as entry, received_at from begun";
-    let webhook = dead.webhook;
-    let rows = transaction.query(SQL, &[&webhook.0, &dead.since, &most, &dead.until]).await?;
-    let due = |row: &Row| {
-        let batch = BatchKey(row.column("batch")?);
-        let first = AttemptRef::first(batch, webhook, row.column("received_at")?);
-        Ok(AttemptRef { sequence: row.column("entry")?, ..first })
-    };
-    rows.iter().map(due).collect()
 }

@@ -7,14 +7,14 @@ use tokio_postgres::types::ToSql;
 use super::Value;
 
 /// Conditions with the values of their parameters.
-pub(super) struct Conditions {
+pub(crate) struct Conditions {
     sql: String,
     values: Vec<Value>,
 }
 
 impl Conditions {
     /// The open letters of a choice.
-    pub(super) fn of(choice: &Choice) -> Self {
+    pub(crate) fn of(choice: &Choice) -> Self {
         let mut it = Self { sql: "settled_at is null".to_owned(), values: Vec::new() };
         let Choice { ids, kind, reason, webhook, owner, host, event_type, .. } = choice;
         if !ids.is_empty() {
@@ -51,22 +51,22 @@ impl Conditions {
         }
     }
 
-    pub(super) fn add(&mut self, condition: &str) {
+    pub(crate) fn add(&mut self, condition: &str) {
         self.sql.push_str(" and ");
         self.sql.push_str(condition);
     }
 
     /// Adds a parameter, and returns its name in the statement.
-    pub(super) fn parameter(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
+    pub(crate) fn parameter(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
         self.values.push(Box::new(value));
         format!("${}", self.values.len())
     }
 
-    pub(super) fn sql(&self) -> &str {
+    pub(crate) fn sql(&self) -> &str {
         &self.sql
     }
 
-    pub(super) fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+    pub(crate) fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
         self.values.iter().map(|value| value.as_ref() as &(dyn ToSql + Sync)).collect()
     }
 }

@@ -2,16 +2,15 @@
 
 use fanfare_core::audit::entry::OperationBegun;
 use fanfare_core::audit::{Author, Entry};
-use fanfare_core::dead_letter::{Choice, Kind as Queue};
-use fanfare_core::name::Name;
+use fanfare_core::dead_letter::Choice;
 use fanfare_core::operation::{Kind, Rate};
 use serde_json::{Map, Value};
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{Operation, read, select};
 use crate::audit;
 use crate::error::StoreError;
+use crate::letters::Conditions;
 use crate::pool::Store;
 use crate::rows::Columns as _;
 
@@ -30,124 +29,17 @@ pub struct NewOperation<'a> {
     pub author: &'a Author,
 }
 
-/// The open letters of a choice, the oldest first. Its parameters are those of [`Conditions`].
-macro_rules! chosen {
-    () => {
-        "select d.id as letter, d.kind, d.source, d.batch, d.webhook, d.entry, d.received_at, d.reason,
-                row_number() over (order by d.died_at, d.id) as position
-         from dead_letters d
-         where d.settled_at is null and d.died_at < now()
-           and (cardinality($1::text[]) = 0 or d.id = any($1))
-           and ($2::text is null or d.kind = $2)
-           and ($3::text is null or d.reason = $3)
-           and ($4::uuid is null or d.webhook = $4)
-           and ($5::text is null or d.owner_key = $5)
-           and ($6::text is null or d.host = lower($6))
-           and ($7::text is null or lower(d.event_type) = lower($7))
-           and ($8::integer is null or d.status = $8)
-           and ($9::text is null or d.cause = $9)
-           and ($10::timestamptz is null or d.died_at >= $10)
-           and ($11::timestamptz is null or d.died_at < $11)
-           and ($12::text is null
-                or position(lower($12) in lower(concat_ws(' ', d.id, d.webhook, d.owner, d.host,
-                                                          d.event_type, d.event_id, d.reason, d.error,
-                                                          d.detail))) > 0)
-         order by d.died_at, d.id
-         limit $13"
-    };
-}
-
-/// The parameters of a choice, in their order.
-struct Conditions<'a> {
-    choice: &'a Choice,
-    kind: Option<&'static str>,
-    webhook: Option<Uuid>,
-    owner: Option<&'a str>,
-    most: i64,
-}
-
-impl<'a> Conditions<'a> {
-    fn new(choice: &'a Choice, most: i64) -> Self {
-        Self {
-            choice,
-            kind: choice.kind.map(Queue::name),
-            webhook: choice.webhook.map(|id| id.0),
-            owner: choice.owner.as_ref().map(Name::key),
-            most,
-        }
-    }
-
-    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let choice = self.choice;
-        vec![
-            &choice.ids,
-            &self.kind,
-            &choice.reason,
-            &self.webhook,
-            &self.owner,
-            &choice.host,
-            &choice.event_type,
-            &choice.status,
-            &choice.cause,
-            &choice.since,
-            &choice.until,
-            &choice.text,
-            &self.most,
-        ]
-    }
-}
-
 impl Store {
     /// Stores an operation with the letters of a choice. It is running, and makes no step yet.
     pub async fn operation_ask(&self, new: &NewOperation<'_>) -> Result<Operation, StoreError> {
-        const ASK: &str = concat!(
-            "-- operation_ask
-            with chosen as (",
-            chosen!(),
-            "), made as (
-                insert into operation_letters (operation, position, letter, batch, webhook, entry,
-                                               received_at, reason, state, refusal)
-                select $14, position, letter, batch, webhook, entry, received_at, reason,
-                       case source when 'ledger' then 'waiting' else 'refused' end,
-                       case source when 'ledger' then null else 'only-in-queue' end
-                from chosen
-                returning state
-            ), counted as (
-                select count(*) as total, count(*) filter (where state = 'refused') as refused
-                from made
-            )
-            insert into operations (id, kind, filter, note, rate, canary, asked_by, door, address,
-                                    correlation, total, refused)
-            select $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, total,
-                   case when refused > 0 then jsonb_build_object('only-in-queue', refused)
-                        else '{}' end
-            from counted"
-        );
         const SHOW: &str = select!("operation_asked", "where id = $1");
         let id = Uuid::now_v7();
         let filter = filter(new.choice);
-        let NewOperation { kind, choice, note, rate, canary, author } = *new;
-        let per_second =
-            rate.map(|rate| i32::try_from(rate.letters_per_second()).unwrap_or(i32::MAX));
-        let conditions = Conditions::new(choice, MOST_LETTERS);
-        let (kind_code, door) = (kind.code(), author.via.door.code());
-        let mut values = conditions.values();
-        let of_row: [&(dyn ToSql + Sync); 10] = [
-            &id,
-            &kind_code,
-            &filter,
-            &note,
-            &per_second,
-            &canary,
-            &author.actor,
-            &door,
-            &author.via.address,
-            &author.via.correlation,
-        ];
-        values.extend(of_row);
+        let NewOperation { kind, note, rate, canary, author, .. } = *new;
+        let (sql, conditions) = asking(id, &filter, new);
         let mut client = self.connection("store an operation").await?;
         let transaction = client.transaction().await?;
-        transaction.execute(ASK, &values).await?;
+        transaction.execute(&sql, &conditions.values()).await?;
         let operation = read(&transaction.query_one(SHOW, &[&id]).await?)?;
         let total = operation.counts.total;
         let begun = OperationBegun { kind, filter: &filter, note, total, rate, canary };
@@ -163,14 +55,14 @@ impl Store {
         kind: Kind,
         choice: &Choice,
     ) -> Result<Vec<(Option<String>, i64)>, StoreError> {
-        const SQL: &str = concat!(
+        let (chosen, mut conditions) = chosen(choice);
+        let kind = conditions.parameter(kind.code());
+        let sql = format!(
             "-- operation_plan
-            with chosen as (",
-            chosen!(),
-            ")
+            with chosen as ({chosen})
             select case
                        when c.source <> 'ledger' then 'only-in-queue'
-                       when $14 = 'discard' or c.kind = 'events' then null
+                       when {kind} = 'discard' or c.kind = 'events' then null
                        when w.id is null or w.deleted_at is not null then 'webhook-deleted'
                        when w.paused then 'webhook-paused'
                        when exists (select from events e
@@ -181,14 +73,66 @@ impl Store {
             from chosen c left join webhooks w on w.id = c.webhook
             group by 1 order by 1 nulls first"
         );
-        let conditions = Conditions::new(choice, MOST_LETTERS);
-        let code = kind.code();
-        let mut values = conditions.values();
-        values.push(&code);
         let client = self.connection("count the letters of an operation").await?;
-        let rows = client.query(SQL, &values).await?;
+        let rows = client.query(&sql, &conditions.values()).await?;
         rows.iter().map(|row| Ok((row.column("refusal")?, row.column("letters")?))).collect()
     }
+}
+
+/// The statement that chooses the open letters of a choice, the oldest first, with its parameters.
+fn chosen(choice: &Choice) -> (String, Conditions) {
+    let mut conditions = Conditions::of(choice);
+    conditions.add("died_at < now()");
+    let most = conditions.parameter(MOST_LETTERS);
+    let sql = format!(
+        "select id as letter, kind, source, batch, webhook, entry, received_at, reason,
+                row_number() over (order by died_at, id) as position
+         from dead_letters where {} order by died_at, id limit {most}",
+        conditions.sql()
+    );
+    (sql, conditions)
+}
+
+/// The statement that stores an operation with its letters, with its parameters.
+fn asking(id: Uuid, filter: &Value, new: &NewOperation<'_>) -> (String, Conditions) {
+    let NewOperation { kind, choice, note, rate, canary, author } = *new;
+    let rate = rate.map(|rate| i32::try_from(rate.letters_per_second()).unwrap_or(i32::MAX));
+    let (chosen, mut conditions) = chosen(choice);
+    let id = conditions.parameter(id);
+    let of_row = [
+        conditions.parameter(kind.code()),
+        conditions.parameter(filter.clone()),
+        conditions.parameter(note.map(str::to_owned)),
+        conditions.parameter(rate),
+        conditions.parameter(canary),
+        conditions.parameter(author.actor.clone()),
+        conditions.parameter(author.via.door.code()),
+        conditions.parameter(author.via.address.clone()),
+        conditions.parameter(author.via.correlation.clone()),
+    ]
+    .join(", ");
+    let sql = format!(
+        "-- operation_ask
+        with chosen as ({chosen}), made as (
+            insert into operation_letters (operation, position, letter, batch, webhook, entry,
+                                           received_at, reason, state, refusal)
+            select {id}, position, letter, batch, webhook, entry, received_at, reason,
+                   case source when 'ledger' then 'waiting' else 'refused' end,
+                   case source when 'ledger' then null else 'only-in-queue' end
+            from chosen
+            returning state
+        ), counted as (
+            select count(*) as total, count(*) filter (where state = 'refused') as refused
+            from made
+        )
+        insert into operations (id, kind, filter, note, rate, canary, asked_by, door, address,
+                                correlation, total, refused)
+        select {id}, {of_row}, total,
+               case when refused > 0 then jsonb_build_object('only-in-queue', refused)
+                    else '{{}}' end
+        from counted"
+    );
+    (sql, conditions)
 }
 
 /// A choice as people read it: a member for each condition.

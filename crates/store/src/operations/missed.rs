@@ -22,7 +22,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{Operation, read, select};
+use super::{Operation, note_chosen, read, select};
 use crate::audit;
 use crate::connection::Transaction;
 use crate::error::StoreError;
@@ -174,8 +174,6 @@ pub(super) async fn choose(
                (select coalesce(max(position), 0) from operation_letters
                 where operation = o.id) as position
         from operations o cross join directory_state s where o.id = $1";
-    const NOTE: &str = "-- recover_chosen
-        update operations set chosen_to = $2, total = $3, refused = $4 where id = $1";
     // Enough for the next steps.
     if operation.counts.waiting() >= i64::from(STEP) * 4 {
         return Ok(false);
@@ -203,10 +201,7 @@ pub(super) async fn choose(
             *counts.refused.entry(verdict.code().to_owned()).or_default() += deliveries;
         }
     }
-    let refused = serde_json::json!(counts.refused);
-    let values: crate::statement::Values<'_> =
-        &[&operation.id, &slice.until, &counts.total, &refused];
-    transaction.execute(NOTE, values).await?;
+    note_chosen(transaction, operation, slice.until).await?;
     Ok(true)
 }
 

@@ -54,6 +54,11 @@ pub(super) async fn settle(
             recover(transaction, operation, positions, &mut settled).await?;
             Vec::new()
         }
+        // One entry is about the whole resend.
+        Kind::Resend => {
+            replay(transaction, operation, positions, &mut settled).await?;
+            Vec::new()
+        }
         Kind::Replay => {
             let mut entries = replay(transaction, operation, positions, &mut settled).await?;
             entries.extend(route(transaction, operation, positions, &mut settled).await?);

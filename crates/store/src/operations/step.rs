@@ -7,10 +7,9 @@ use fanfare_core::operation::{Allowance, Canary, Kind, Refusal, Rest, State, can
 use serde_json::json;
 use uuid::Uuid;
 
-use super::missed::choose;
-use super::observe::{observe, receivers};
+use super::observe::{Observed, observe, receivers};
 use super::settle::{DiedAt, Settled, settle};
-use super::{KEEP_LETTERS, Operation, read, select, set_state};
+use super::{KEEP_LETTERS, Operation, missed, read, resend, select, set_state};
 use crate::connection::Transaction;
 use crate::error::StoreError;
 use crate::kept::Kept;
@@ -66,17 +65,23 @@ async fn step(
     mut operation: Operation,
     died_at: DiedAt,
 ) -> Result<Stepped, StoreError> {
-    let mut has_advanced = false;
+    let mut observed = Observed::default();
     if operation.kind.sends() {
-        has_advanced = observe(transaction, operation.id, &mut operation.counts).await?;
+        observed = observe(transaction, &mut operation).await?;
     }
+    let mut has_advanced = observed.any;
     if operation.state != State::Running {
         return Ok(Stepped { has_advanced, ..Stepped::default() });
     }
-    if operation.kind == Kind::Recover {
-        has_advanced |= choose(transaction, &mut operation).await?;
+    has_advanced |= match operation.kind {
+        Kind::Recover => missed::choose(transaction, &mut operation).await?,
+        Kind::Resend => resend::choose(transaction, &mut operation).await?,
+        Kind::Replay | Kind::Discard => false,
+    };
+    let mut allowance = allowance(transaction, &operation).await?;
+    if operation.kind == Kind::Resend {
+        allowance = allowance.within_window(observed.untried);
     }
-    let allowance = allowance(transaction, &operation).await?;
     let positions = if operation.canary && operation.kind.sends() {
         let mut positions = canaries(transaction, &mut operation, allowance.letters).await?;
         let taken = u32::try_from(positions.len()).unwrap_or(u32::MAX);
@@ -87,11 +92,13 @@ async fn step(
         next(transaction, &operation, allowance.letters, false).await?
     };
     let settled = settle(transaction, &operation, &positions, died_at).await?;
+    // None of these is attempted yet, either.
+    let untried = i64::from(observed.untried) + settled.letters;
     has_advanced |= !positions.is_empty();
     let taken = u32::try_from(positions.len()).unwrap_or(allowance.letters);
     let used_to = allowance.after(operation.rate, taken);
     let Settled { due, events, .. } = note(transaction, &mut operation, settled, used_to).await?;
-    if let Some(state) = ended(transaction, &operation).await? {
+    if let Some(state) = ended(transaction, &operation, untried).await? {
         set_state(transaction, &operation, state, &Author::system()).await?;
         has_advanced = true;
     }
@@ -150,7 +157,7 @@ async fn next(
     let sql = match operation.kind {
         _ if only_events => EVENTS,
         Kind::Recover => UNHELD,
-        Kind::Replay | Kind::Discard => ANY,
+        Kind::Replay | Kind::Discard | Kind::Resend => ANY,
     };
     let rows = transaction.query(sql, &[&operation.id, &i64::from(most), &EVENT_BYTES]).await?;
     rows.iter().map(|row| row.column("position")).collect()
@@ -223,10 +230,11 @@ async fn note(
     Ok(settled)
 }
 
-/// The state in which the operation ends now.
+/// The state in which the operation ends now. A resend waits for `untried` deliveries to be attempted.
 async fn ended(
     transaction: &Transaction<'_>,
     operation: &Operation,
+    untried: i64,
 ) -> Result<Option<State>, StoreError> {
     const SQL: &str = "-- operation_rest
         select exists (select from operation_letters
@@ -237,6 +245,7 @@ async fn ended(
                        where operation = $1 and state = 'begun') as open";
     let row = transaction.query_one(SQL, &[&operation.id]).await?;
     let relapsed = operation.counts.refused.contains_key(Refusal::Relapsed.code());
-    let (waiting, open) = (row.column("waiting")?, row.column("open")?);
+    let (waiting, open): (bool, bool) = (row.column("waiting")?, row.column("open")?);
+    let waiting = waiting || (operation.kind == Kind::Resend && untried > 0);
     Ok(end(Rest { waiting, open, canary: operation.canary, relapsed }))
 }

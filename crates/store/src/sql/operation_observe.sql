@@ -43,5 +43,18 @@ with open as (
         observed_to = case when (select count(*) from open) < $2 then 0
                            else (select max(position) from open) end
     from counted c where o.id = $1
+), newest as (
+    select l.batch, l.webhook, l.entry, l.received_at from operation_letters l
+    where l.operation = $1 and l.state = 'begun'
+      and l.webhook = (select webhook from operations where id = $1)
+    order by l.position desc limit $3
+), untried as (
+    -- An endpoint may defer an attempt for long, which nobody waits for.
+    select count(*) as untried from newest n
+    cross join lateral (select a.entry, a.since from attempts a
+                        where a.batch = n.batch and a.webhook = n.webhook
+                          and a.received_at = n.received_at
+                        order by a.entry desc limit 1) a
+    where a.entry = n.entry + 1 and a.since > now() - interval '30 seconds'
 )
-select delivered, failed, dropped from counted
+select delivered, failed, dropped, untried from counted, untried
