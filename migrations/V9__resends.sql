@@ -23,7 +23,7 @@ create function adopt_resend(adopted resends) returns void language sql security
     values (adopted.id, 'resend',
             jsonb_strip_nulls(jsonb_build_object(
                 'webhook', replace(adopted.webhook::text, '-', ''),
-                'since', case when adopted.since > 'epoch' then 
+                'since', case when adopted.since > 'epoch' then
                     (to_json(adopted.since at time zone 'utc') #>> '{}') || '+00:00' end)),
             false, adopted.asked_by, 'system', adopted.asked_at,
             greatest(adopted.total - adopted.begun, 0), adopted.webhook,
