@@ -217,6 +217,7 @@ fn request_of_the_version_before(world: &World, webhook: &str, id: &str, begun: 
 async fn resends_of_the_version_before_are_finished() {
     let console = Console::start().await;
     let world = &console.world;
+    console.directory(&["anna"]).await;
     let receiver = Receiver::start().await;
     let [open, new] = [1, 2].map(|n| format!("0199d3f0-0000-7000-8000-{n:012}"));
     let mut anna = console.user("anna").await;

@@ -92,13 +92,11 @@ async fn step(
         next(transaction, &operation, allowance.letters, false).await?
     };
     let settled = settle(transaction, &operation, &positions, died_at).await?;
-    // None of these is attempted yet, either.
-    let untried = i64::from(observed.untried) + settled.letters;
     has_advanced |= !positions.is_empty();
     let taken = u32::try_from(positions.len()).unwrap_or(allowance.letters);
     let used_to = allowance.after(operation.rate, taken);
     let Settled { due, events, .. } = note(transaction, &mut operation, settled, used_to).await?;
-    if let Some(state) = ended(transaction, &operation, untried).await? {
+    if let Some(state) = ended(transaction, &operation, observed.untried).await? {
         set_state(transaction, &operation, state, &Author::system()).await?;
         has_advanced = true;
     }
@@ -230,11 +228,11 @@ async fn note(
     Ok(settled)
 }
 
-/// The state in which the operation ends now. A resend waits for `untried` deliveries to be attempted.
+/// The state in which the operation ends now. `untried` deliveries of a resend are not attempted yet.
 async fn ended(
     transaction: &Transaction<'_>,
     operation: &Operation,
-    untried: i64,
+    untried: u32,
 ) -> Result<Option<State>, StoreError> {
     const SQL: &str = "-- operation_rest
         select exists (select from operation_letters
@@ -246,6 +244,6 @@ async fn ended(
     let row = transaction.query_one(SQL, &[&operation.id]).await?;
     let relapsed = operation.counts.refused.contains_key(Refusal::Relapsed.code());
     let (waiting, open): (bool, bool) = (row.column("waiting")?, row.column("open")?);
-    let waiting = waiting || (operation.kind == Kind::Resend && untried > 0);
+    let waiting = waiting || untried > 0;
     Ok(end(Rest { waiting, open, canary: operation.canary, relapsed }))
 }
