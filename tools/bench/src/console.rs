@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Client;
-use reqwest::header::{AUTHORIZATION, COOKIE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, COOKIE};
 
 use crate::number;
 use crate::report::Report;
@@ -62,6 +62,8 @@ impl Console {
         let url = format!("{}{path}", self.address);
         let request = self.client.get(&url).header(AUTHORIZATION, format!("Bearer {TOKEN}"));
         let request = request.header(COOKIE, format!("fanfare_session={TOKEN}"));
+        // At `/events` a browser gets the page, and a program is told to publish.
+        let request = request.header(ACCEPT, "text/html, application/json");
         let start = Instant::now();
         let answer = request.send().await.with_context(|| format!("asking for {path}"))?;
         let status = answer.status();
