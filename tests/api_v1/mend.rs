@@ -87,7 +87,7 @@ async fn a_mended_event_is_delivered_and_its_original_is_kept() {
     assert_ne!(entry["before"]["digest"], entry["after"]["digest"]);
 }
 
-/// Routers take an event with a known source and id for a repetition, which nobody gets.
+/// Routers drop an event with a known source and id as a duplicate.
 #[tokio::test]
 async fn an_event_that_was_routed_before_is_told_before_it_is_published() {
     let api = Api::start().await;

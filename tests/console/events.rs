@@ -38,13 +38,13 @@ async fn an_administrator_mends_a_dead_event() {
     let answer = root.submit(&path, "/dead-letters/mend", &fields).await;
     assert_eq!(answer.status, 422);
     assert!(answer.body.contains("can’t be published"), "{answer:?}");
-    // One that was routed before would be sent to nobody, which is said before it is published.
+    // One that was routed before would be dropped as a duplicate, which the page says before it is published.
     let known = known.to_string();
     for (wish, status) in [("check", 200), ("publish", 409)] {
         let fields = [("id", &*id), ("event", &*known), (wish, "yes")];
         let answer = root.submit(&path, "/dead-letters/mend", &fields).await;
         assert_eq!(answer.status, status, "{answer:?}");
-        for text in ["Nobody would get these events", "Publish all the same"] {
+        for text in ["Routers would drop these events as duplicates", "Publish all the same"] {
             assert!(answer.body.contains(text), "{text}: {answer:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Resends: retrying all dead deliveries of a webhook, for the API and the pages.
 //!
 //! A resend is a bulk operation, so routers make its steps: see [`operations`](crate::operations). Here it is
-//! begun, found by its webhook, and told in the words of a resend.
+//! begun, found by its webhook, and described as a resend.
 
 use std::time::Duration;
 

@@ -55,7 +55,7 @@ impl Store {
         Ok(self.received_at(&[batch.0]).await?.remove(&batch.0).unwrap_or_default())
     }
 
-    /// The events of these that were routed, and when last: routers take them for repetitions.
+    /// The events of these that were routed, and when last: routers drop them as duplicates.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// The most hosts that are told.
+/// The most hosts that a worker reports.
 const MOST: usize = 100;
 
 /// The hosts whose circuit breakers are open. A worker replaces them every second.

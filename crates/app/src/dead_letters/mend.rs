@@ -54,7 +54,7 @@ pub enum MendError {
     /// The corrected text can't be published.
     #[error("the text can't be published: {}", faults(.0))]
     Faulty(Vec<Fault>),
-    /// Events with the same source and id were routed before, so routers would send these to nobody.
+    /// Events with the same source and id were routed before, so routers would drop these as duplicates.
     #[error("{}", repeated(.0))]
     Repeated(Vec<Repeated>),
     /// The corrected message does not fit into a message of the broker.
@@ -95,8 +95,8 @@ impl Repeated {
         let Self { source, id, routed_at } = self;
         let at = clock::rfc3339(*routed_at);
         format!(
-            "an event with the source {source} and the id {id} was routed at {at}, so routers take this \
-             one for a repetition and send it to nobody; give it another id if it is another event"
+            "an event with the source {source} and the id {id} was routed at {at}, so routers \
+             drop this one as a duplicate; give it another id if it is another event"
         )
     }
 }
@@ -108,7 +108,7 @@ pub enum Wish {
     Check,
     /// Publish it, unless one of its events was routed before.
     Publish,
-    /// Publish it, although nobody gets those of its events that were routed before.
+    /// Publish it, although routers drop those of its events that were routed before.
     PublishRepeated,
 }
 
@@ -129,7 +129,7 @@ pub struct Original {
 pub struct Mended {
     /// The events that are published.
     pub events: Vec<Event>,
-    /// Those of them that were routed before, so that routers send them to nobody.
+    /// Those of them that were routed before, so that routers drop them.
     pub repeated: Vec<Repeated>,
     /// Whether the broker has confirmed the message. If not, a router publishes it within minutes.
     pub confirmed: bool,

@@ -15,8 +15,7 @@ pub struct Json<'a> {
     id: &'a str,
     /// The ids of the events in its place.
     events: Vec<&'a str>,
-    /// The ids of those that were routed before: routers take them for repetitions, and send them to
-    /// nobody.
+    /// The ids of those that were routed before: routers drop them as duplicates.
     repeated: Vec<&'a str>,
     /// Whether the event was only checked.
     dry_run: bool,

@@ -27,8 +27,8 @@ pub(crate) struct Correction {
     /// Check the event without publishing it.
     #[serde(default)]
     dry_run: bool,
-    /// Publish although an event with the same source and id was routed before. Routers send such an event
-    /// to nobody.
+    /// Publish although an event with the same source and id was routed before. Routers drop such an event
+    /// as a duplicate.
     #[serde(default)]
     allow_repeated: bool,
 }

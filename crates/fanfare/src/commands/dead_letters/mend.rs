@@ -22,7 +22,7 @@ pub(crate) struct MendArgs {
     /// Only check the file
     #[arg(long)]
     dry_run: bool,
-    /// Publish although an event with the same source and id was routed before, so that nobody gets it
+    /// Publish although an event with the same source and id was routed before; routers drop it
     #[arg(long)]
     allow_repeated: bool,
     /// Print a JSON object
